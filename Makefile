@@ -1,0 +1,32 @@
+# make demo: see it work.  make test: all tests.  Both prepare the machine first (as root, on Debian 12 or Ubuntu 24.04).
+.PHONY: help setup demo test lint format clean
+
+help:
+	@sed -n 's/^#: *//p' Makefile
+
+#: make setup   install the Debian packages and the virtual environment that everything here uses
+setup:
+	@tools/setup
+
+#: make demo    a 4-node cluster in namespaces, deployed to over SSH; a node is cut; the takeover is shown
+demo: setup
+	@tools/demo
+
+#: make test    lint, types and the whole test suite
+test: setup lint
+	.venv/bin/pytest
+
+#: make lint    ruff and mypy
+lint: setup
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+
+#: make format  let ruff lay the code out
+format: setup
+	.venv/bin/ruff format .
+	.venv/bin/ruff check --fix .
+
+#: make clean   remove the virtual environment and the caches
+clean:
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
