@@ -1,0 +1,58 @@
+"""The two roots of errors: the user's input (theirs to mend, no traceback) and a node's refusal."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong in a file that the user wrote.
+
+    ``line`` and ``column`` count from 1; 0 means that the place is not known.
+    """
+
+    source: str
+    line: int
+    column: int
+    code: str
+    message: str
+    hint: str = ""
+    excerpt: str = ""
+
+
+class InputError(Exception):
+    """Everything that is wrong with the user's input, reported at once."""
+
+    def __init__(self, problems: list[Problem]) -> None:
+        super().__init__("; ".join(problem.message for problem in problems))
+        self.problems = tuple(problems)
+
+
+class OperationError(Exception):
+    """Something outside refused: says what happened and what to do next."""
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class NodeError(OperationError):
+    """A command failed on a node, or the node could not be reached."""
+
+    def __init__(
+        self,
+        node: str,
+        message: str,
+        *,
+        hint: str = "",
+        command: str = "",
+        status: int | None = None,
+        stderr: str = "",
+    ) -> None:
+        super().__init__(message, hint)
+        self.node = node
+        self.command = command
+        self.status = status
+        self.stderr = stderr
