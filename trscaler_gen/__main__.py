@@ -1,0 +1,5 @@
+"""``python -m trscaler_gen``."""
+
+from trscaler_gen.cli import main
+
+main()

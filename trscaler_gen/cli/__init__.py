@@ -1,0 +1,90 @@
+"""The command line: every verb is a module of its own, imported only when it is called."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+import click
+
+from trscaler_gen import __version__
+from trscaler_gen.errors import InputError, NodeError, OperationError
+
+#: verb -> module with a click command (or group) named ``command``
+VERBS = {
+    "init": "trscaler_gen.cli.init",
+    "schema": "trscaler_gen.cli.schema",
+    "check": "trscaler_gen.cli.check",
+    "build": "trscaler_gen.cli.build",
+    "apply": "trscaler_gen.cli.apply",
+    "lab": "trscaler_gen.cli.lab",
+}
+
+EXIT_ERROR = 1
+EXIT_BUG = 3
+
+
+class LazyGroup(click.Group):
+    """A group that knows its verbs by name, so that `build` does not pay for paramiko's import."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """In the order of use, not of the alphabet."""
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import the verb's module."""
+        if cmd_name not in VERBS:
+            return None
+        command = importlib.import_module(VERBS[cmd_name]).command
+        assert isinstance(command, click.Command)
+        return command
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="trscaler-gen")
+def group() -> None:
+    """Compile one inventory into a shared-address cluster, and deploy it."""
+
+
+def main() -> None:
+    """Run the command line; the exit status is 0, 1 (the user's to mend) or 3 (a bug of ours)."""
+    try:
+        group.main(standalone_mode=False)
+    except click.exceptions.Exit as exit_request:
+        sys.exit(exit_request.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(EXIT_ERROR)
+    except (InputError, OperationError) as error:
+        report(error)
+        sys.exit(EXIT_ERROR)
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("interrupted", err=True)
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.exit(EXIT_ERROR)
+    except Exception:
+        import traceback
+
+        traceback.print_exc()
+        click.echo("this is a bug in trscaler-gen: please report the lines above", err=True)
+        sys.exit(EXIT_BUG)
+
+
+def report(error: InputError | OperationError) -> None:
+    """Print an error for a person: what happened, where, what to do."""
+    if isinstance(error, InputError):
+        from trscaler_gen.inventory.report import format_problem
+
+        for problem in error.problems:
+            click.echo(format_problem(problem), err=True)
+        return
+    where = f"{error.node}: " if isinstance(error, NodeError) else ""
+    click.echo(f"error: {where}{error.message}", err=True)
+    if isinstance(error, NodeError) and error.command:
+        click.echo(f"  command: {error.command} (exit {error.status})", err=True)
+    if isinstance(error, NodeError) and error.stderr:
+        for line in error.stderr.strip().splitlines()[-20:]:
+            click.echo(f"  | {line}", err=True)
+    if error.hint:
+        click.echo(f"  hint: {error.hint}", err=True)
