@@ -1,0 +1,210 @@
+"""What one node is to run, with every decision taken: the templates only lay it out.
+
+Leases (data-path): a peer's lease outlives ``missed`` heartbeats and a half; a node's own lease is a
+little shorter, so that an owner that stopped being heard stops answering before its substitute starts.
+The difference must cover the kernel's rounding of set timeouts to jiffies (4 ms at HZ=250) at both ends.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+
+from trscaler_gen.inventory.model import Address, Health, Inventory
+from trscaler_gen.lock import Lock, LockedNode
+from trscaler_gen.mac import HardwareAddress, inner_address
+
+#: two jiffies at HZ=250
+MIN_LEASE_MARGIN_MS = 8
+#: IFNAMSIZ less the terminating zero
+MAX_DEVICE_NAME = 15
+#: only MASTER or FAULT are ever meant; 255 could not be demoted and 0 says goodbye
+VRRP_PRIORITY = 100
+#: without a health command of the user's, the health check still looks after the ruleset
+RULESET_CHECK = Health(command=("/bin/true",))
+
+
+@dataclass(frozen=True)
+class Peer:
+    """Another node, as this one recognises it."""
+
+    node_id: int
+    name: str
+    address: IPv4Address
+    vrid: int
+
+
+@dataclass(frozen=True)
+class Rank:
+    """One place in the preference orders: ``(bucket, node id)`` for every bucket that needs it here."""
+
+    place: int
+    owners: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True)
+class Leases:
+    """How long a heartbeat keeps a node alive, in its own eyes and in its peers'."""
+
+    own_ms: int
+    peer_ms: int
+
+
+@dataclass(frozen=True)
+class NodePlan:
+    """Everything that the templates need for one node; equal plans render to equal bytes."""
+
+    source: str
+    cluster: str
+    node: str
+    node_id: int
+    address: IPv4Address
+    vrid: int
+    link: str
+    device: str
+    table: str
+    mac_mode: str
+    cluster_mac: HardwareAddress
+    inner_mac: HardwareAddress
+    virtual_addresses: tuple[Address, ...]
+    hash_input: str
+    buckets: int
+    seed: int
+    epoch: int
+    interval_ms: int
+    leases: Leases
+    peers: tuple[Peer, ...]
+    ranks: tuple[Rank, ...]
+    health_command: tuple[str, ...]
+    health_interval_s: int
+    health_timeout_s: int
+    vrrp_priority: int = VRRP_PRIORITY
+
+    def __repr__(self) -> str:
+        """Leave the seed out: it is a secret."""
+        return f"NodePlan({self.cluster!r}, {self.node!r})"
+
+    @property
+    def stamp(self) -> int:
+        """The IP identification that this node's heartbeats carry.
+
+        Two consecutive stamps belong to an epoch: the odd one is for heartbeats that announce a switch
+        to another placement within it.
+        """
+        return 2 * self.epoch
+
+    @property
+    def last_stamp(self) -> int:
+        """The highest stamp of this epoch; a known peer with a higher one makes this node outdated."""
+        return 2 * self.epoch + 1
+
+    @property
+    def has_ipv6(self) -> bool:
+        """Whether any virtual address is an IPv6 one."""
+        return any(address.version == 6 for address in self.virtual_addresses)
+
+    @property
+    def frame(self) -> str:
+        """What cannot change under a running cluster, as words for the node's script."""
+        words = (self.link, self.device, self.cluster_mac, self.inner_mac, self.mac_mode)
+        return " ".join(str(word) for word in words)
+
+    @property
+    def root(self) -> str:
+        """Where the generations live on the node."""
+        return f"/etc/trscaler-gen/{self.cluster}"
+
+    @property
+    def runtime(self) -> str:
+        """Where pids, locks and fingerprints live on the node until it reboots."""
+        return f"/run/trscaler-gen/{self.cluster}"
+
+    @property
+    def unit(self) -> str:
+        """The stem of the systemd units' names."""
+        return f"trscaler-gen-{self.cluster}"
+
+
+def plan_nodes(inventory: Inventory, lock: Lock) -> tuple[NodePlan, ...]:
+    """Decide what each node of the inventory runs, in the inventory's order."""
+    by_name = {node.name: node for node in lock.nodes}
+    ranks = _ranks(lock.orders)
+    return tuple(_plan_node(inventory, lock, by_name[name], ranks) for name in inventory.nodes)
+
+
+def leases(interval_ms: int, missed: int) -> Leases:
+    """Durations in milliseconds for a heartbeat every ``interval_ms`` and ``missed`` misses allowed."""
+    peer_ms = missed * interval_ms + interval_ms // 2
+    return Leases(own_ms=peer_ms - max(MIN_LEASE_MARGIN_MS, interval_ms // 10), peer_ms=peer_ms)
+
+
+def device_name(cluster: str) -> str:
+    """Name the macvlan that holds the cluster's addresses; unique per cluster, at most 15 characters."""
+    name = f"vip-{cluster}"
+    if len(name) <= MAX_DEVICE_NAME:
+        return name
+    digest = hashlib.sha256(cluster.encode()).hexdigest()[:4]
+    return f"{name[: MAX_DEVICE_NAME - 5]}-{digest}"
+
+
+def table_name(cluster: str) -> str:
+    """Name the nftables table; ``-`` is no identifier character there, and clusters have no ``_``."""
+    return f"trscaler_{cluster.replace('-', '_')}"
+
+
+def _plan_node(
+    inventory: Inventory, lock: Lock, node: LockedNode, ranks: Mapping[int, tuple[Rank, ...]]
+) -> NodePlan:
+    health = inventory.health_of(node.name)
+    peers = tuple(_peer(inventory, other) for other in lock.nodes if other.node_id != node.node_id)
+    return NodePlan(
+        source=inventory.source,
+        cluster=inventory.cluster,
+        node=node.name,
+        node_id=node.node_id,
+        address=node.address,
+        vrid=_vrid(inventory, node),
+        link=inventory.link_of(node.name),
+        device=device_name(inventory.cluster),
+        table=table_name(inventory.cluster),
+        mac_mode=lock.mac_mode,
+        cluster_mac=lock.cluster_mac,
+        inner_mac=inner_address(lock.cluster_mac),
+        virtual_addresses=inventory.virtual_addresses,
+        hash_input=lock.hash_input,
+        buckets=lock.buckets,
+        seed=lock.seed,
+        epoch=lock.epoch,
+        interval_ms=inventory.heartbeat.interval_ms,
+        leases=leases(inventory.heartbeat.interval_ms, inventory.heartbeat.missed),
+        peers=peers,
+        ranks=ranks[node.node_id],
+        health_command=health.command if health else (),
+        health_interval_s=health.interval_s if health else RULESET_CHECK.interval_s,
+        health_timeout_s=health.timeout_s if health else RULESET_CHECK.timeout_s,
+    )
+
+
+def _peer(inventory: Inventory, node: LockedNode) -> Peer:
+    return Peer(node.node_id, node.name, node.address, _vrid(inventory, node))
+
+
+def _vrid(inventory: Inventory, node: LockedNode) -> int:
+    return inventory.heartbeat.first_vrid + node.node_id - 1
+
+
+def _ranks(orders: Sequence[tuple[int, ...]]) -> dict[int, tuple[Rank, ...]]:
+    """Cut every order after each node's own place: whoever stands behind it never matters to that node."""
+    owners: dict[int, list[list[tuple[int, int]]]] = {}
+    for bucket, order in enumerate(orders):
+        entries = [(bucket, node_id) for node_id in order]
+        for own_place, node_id in enumerate(order):
+            places = owners.setdefault(node_id, [[] for _ in order])
+            for place in range(own_place + 1):
+                places[place].append(entries[place])
+    return {
+        node_id: tuple(Rank(place, tuple(pairs)) for place, pairs in enumerate(places) if pairs)
+        for node_id, places in owners.items()
+    }

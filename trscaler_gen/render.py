@@ -1,0 +1,109 @@
+"""Lay node plans out as the files of a node: the only module that knows jinja2.
+
+Templates decide nothing: no arithmetic, no defaults, an undefined name is an error.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shlex
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+
+import jinja2
+
+from trscaler_gen import __version__
+from trscaler_gen.nodeplan import NodePlan, Rank
+
+#: file of the bundle -> template
+_FILES = {
+    "ruleset.nft": "ruleset.nft.j2",
+    "boot.nft": "boot.nft.j2",
+    "keepalived.conf": "keepalived.conf.j2",
+    "node.sh": "node.sh.j2",
+    "{unit}.service": "datapath.service.j2",
+    "{unit}-heartbeat.service": "heartbeat.service.j2",
+    "{unit}-watch.service": "watch.service.j2",
+}
+
+_ELEMENTS_PER_LINE = 8
+
+#: What is hashed, in nft's words. An ICMP error quotes the packet that we sent, after 8 bytes of its own
+#: header: the quoted destination is the flow's source. Offsets in bits: RFC 791 3.1, RFC 8200 3.
+_HASHED = {
+    "source-destination": {
+        "ipv4": "ip saddr . ip daddr",
+        "ipv6": "ip6 saddr . ip6 daddr",
+        "quoted4": "@th,192,32 . @th,160,32",
+        "quoted6": "@th,256,128 . @th,128,128",
+    },
+    "source": {
+        "ipv4": "ip saddr",
+        "ipv6": "ip6 saddr",
+        "quoted4": "@th,192,32",
+        "quoted6": "@th,256,128",
+    },
+}
+
+
+def template_folder() -> Path:
+    """Find the templates: inside the installed package, or at the top of the repository."""
+    package = Path(__file__).parent
+    installed = package / "templates"
+    return installed if installed.is_dir() else package.parent / "templates"
+
+
+def render_node(plan: NodePlan) -> dict[str, bytes]:
+    """Render every file of one node, by file name."""
+    facts = {"plan": plan, "version": __version__, "tag": _tag(plan), "hashed": _HASHED[plan.hash_input]}
+    return {
+        name.format(unit=plan.unit): _environment().get_template(template).render(facts).encode()
+        for name, template in _FILES.items()
+    }
+
+
+def _tag(plan: NodePlan) -> str:
+    """Name this content of the rank maps: equal tags mean equal rulesets, so the maps can stay.
+
+    A map's elements never change in place; a ruleset with other content brings maps of other names.
+    """
+    template = (template_folder() / _FILES["ruleset.nft"]).read_bytes()
+    facts = tuple(getattr(plan, name) for name in plan.__dataclass_fields__)
+    return hashlib.sha256(template + repr(facts).encode()).hexdigest()[:8]
+
+
+@cache
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(template_folder()),
+        undefined=jinja2.StrictUndefined,
+        autoescape=False,  # noqa: S701 - shell and nft text, quoted by the filters below
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= {
+        "sh": lambda value: shlex.quote(str(value)),
+        "sh_words": lambda words: shlex.join(words),
+        "mac_number": lambda mac: f"0x{mac.value:012x}",
+        "elements": _elements,
+        "seconds": lambda milliseconds: f"{milliseconds / 1000:g}",
+    }
+    return environment
+
+
+@cache
+def _element(bucket: int, node_id: int) -> str:
+    return f"{bucket:>4} : {node_id:<2}"
+
+
+def _elements(rank: Rank) -> str:
+    """Lay a rank map's elements out, eight in a line."""
+    cells = [_element(bucket, node_id) for bucket, node_id in rank.owners]
+    return ",\n".join(_lines(cells))
+
+
+def _lines(cells: list[str]) -> Iterable[str]:
+    for start in range(0, len(cells), _ELEMENTS_PER_LINE):
+        yield "            " + ", ".join(cells[start : start + _ELEMENTS_PER_LINE]).rstrip()
