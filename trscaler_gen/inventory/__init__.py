@@ -1,5 +1,16 @@
 """The inventory: the one file that a user writes."""
 
-from trscaler_gen.inventory.model import Health, Inventory, Node
+from trscaler_gen.inventory.load import load_inventory, parse_inventory
+from trscaler_gen.inventory.model import Hash, Health, Heartbeat, Inventory, Mac, Node, Ssh
 
-__all__ = ["Health", "Inventory", "Node"]
+__all__ = [
+    "Hash",
+    "Health",
+    "Heartbeat",
+    "Inventory",
+    "Mac",
+    "Node",
+    "Ssh",
+    "load_inventory",
+    "parse_inventory",
+]

@@ -5,16 +5,45 @@ Defaults are the product's; anything per node that is ``None`` means "as in the 
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address, IPv6Address
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from trscaler_gen.inventory.words import (
+    Address,
+    Argument,
+    ClusterName,
+    HostName,
+    InterfaceName,
+    LocalPath,
+    MacAddress,
+    MacMode,
+    NodeAddress,
+    NodeName,
+    UserName,
+    VirtualAddress,
+    check_command,
+    mac_trouble,
+    refusal,
+)
 from trscaler_gen.mac import HardwareAddress
 
 MAX_NODES = 32
+MAX_VIRTUAL_ADDRESSES = 64
 
-Address = IPv4Address | IPv6Address
+__all__ = [
+    "Address",
+    "Hash",
+    "Health",
+    "Heartbeat",
+    "Inventory",
+    "Mac",
+    "Model",
+    "Node",
+    "Ssh",
+    "MAX_NODES",
+    "MAX_VIRTUAL_ADDRESSES",
+]
 
 
 class Model(BaseModel):
@@ -26,64 +55,208 @@ class Model(BaseModel):
 class Mac(Model):
     """Which hardware address the neighbours learn, and how the switch is kept flooding it."""
 
-    mode: Literal["multicast", "stealth", "unicast"] = "multicast"
-    address: HardwareAddress | Literal["auto"] = "auto"
+    mode: Annotated[
+        MacMode,
+        Field(
+            description="multicast: a multicast MAC, flooded by most switches. stealth: a unicast MAC that "
+            "no switch ever learns, for routers that refuse a multicast MAC. unicast: a unicast MAC that is "
+            "also the source, for hubs and mirrored ports."
+        ),
+    ] = "multicast"
+    address: Annotated[
+        MacAddress,
+        Field(description="The cluster MAC, for example 03:00:5d:00:01:01; auto: derived."),
+    ] = "auto"
+
+    @model_validator(mode="after")
+    def _mode_and_address_agree(self) -> Self:
+        if isinstance(self.address, HardwareAddress) and (trouble := mac_trouble(self.mode, self.address)):
+            raise refusal("mac-mode", trouble)
+        return self
 
 
 class Hash(Model):
     """What is hashed into how many buckets."""
 
-    input: Literal["source-destination", "source"] = "source-destination"
-    buckets: Annotated[int, Field(ge=64, le=16384)] = 1024
+    input: Annotated[
+        Literal["source-destination", "source"],
+        Field(
+            description="source-destination: a client may meet another node at each virtual address. "
+            "source: a client meets one node at all of them."
+        ),
+    ] = "source-destination"
+    buckets: Annotated[
+        int,
+        Field(
+            ge=64,
+            le=16384,
+            strict=True,
+            description="Parts that the traffic is dealt out in; more make shares finer and rulesets longer.",
+        ),
+    ] = 1024
 
 
 class Heartbeat(Model):
     """How often a node says that it is alive, and how many misses make it dead."""
 
-    interval_ms: Annotated[int, Field(ge=10, le=10_000, multiple_of=10)] = 100
-    missed: Annotated[int, Field(ge=2, le=20)] = 3
-    first_vrid: Annotated[int, Field(ge=1, le=192)] = 1
+    interval_ms: Annotated[
+        int,
+        Field(
+            ge=10,
+            le=10_000,
+            multiple_of=10,
+            strict=True,
+            description="Milliseconds between two heartbeats, in steps of 10 (VRRPv3 counts centiseconds).",
+        ),
+    ] = 100
+    missed: Annotated[
+        int,
+        Field(
+            ge=2,
+            le=20,
+            strict=True,
+            description="A node is dead after (missed + 0.5) intervals without a heartbeat.",
+        ),
+    ] = 3
+    first_vrid: Annotated[
+        int,
+        Field(
+            ge=1,
+            le=192,
+            strict=True,
+            description="The first of 64 VRRP router ids that are this cluster's; other VRRP users of the "
+            "link must stay clear of them.",
+        ),
+    ] = 1
 
 
 class Health(Model):
     """A command on the node; exit status 0 means healthy."""
 
-    command: Annotated[tuple[str, ...], Field(min_length=1)]
-    interval_s: Annotated[int, Field(ge=1, le=3600)] = 1
-    timeout_s: Annotated[int, Field(ge=1, le=3600)] = 5
+    command: Annotated[
+        tuple[Argument, ...],
+        Field(
+            min_length=1,
+            max_length=64,
+            description="The program's absolute path, then its arguments; no shell reads them.",
+        ),
+        AfterValidator(check_command),
+    ]
+    interval_s: Annotated[
+        int, Field(ge=1, le=3600, strict=True, description="Seconds from one run to the next.")
+    ] = 1
+    timeout_s: Annotated[
+        int,
+        Field(
+            ge=1,
+            le=3600,
+            strict=True,
+            description="Seconds after which a run counts as failed; while one runs no other begins.",
+        ),
+    ] = 5
 
 
 class Ssh(Model):
     """How to reach the nodes."""
 
-    user: str | None = None
-    port: Annotated[int, Field(ge=1, le=65535)] | None = None
-    host: str | None = None
-    identity_file: str | None = None
-    config: str | None = None
-    connect_timeout_s: Annotated[int, Field(ge=1, le=300)] = 10
+    user: Annotated[
+        UserName | None,
+        Field(description="Log in as; without it what the ssh config says, else root."),
+    ] = None
+    port: Annotated[
+        int | None,
+        Field(
+            ge=1, le=65535, strict=True, description="TCP port; without it what the ssh config says, else 22."
+        ),
+    ] = None
+    host: Annotated[
+        HostName | None,
+        Field(description="Address or name to connect to; without it the node's address."),
+    ] = None
+    identity_file: Annotated[
+        LocalPath | None, Field(description="Private key on this machine; begins with / or ~/.")
+    ] = None
+    config: Annotated[
+        LocalPath | None,
+        Field(description="OpenSSH client configuration on this machine; begins with / or ~/."),
+    ] = None
+    connect_timeout_s: Annotated[
+        int, Field(ge=1, le=300, strict=True, description="Seconds to wait for a connection.")
+    ] = 10
 
 
 class Node(Model):
     """One host of the cluster; ``address`` is the IPv4 address that its heartbeats come from."""
 
-    address: IPv4Address
-    weight: Annotated[int, Field(ge=1, le=100)] = 1
-    link: str | None = None
-    health: Health | None = None
-    ssh: Ssh | None = None
+    address: Annotated[
+        NodeAddress,
+        Field(
+            description="The node's own IPv4 address on the link: heartbeats come from it, SSH goes to it."
+        ),
+    ]
+    weight: Annotated[
+        int,
+        Field(ge=1, le=100, strict=True, description="Share of the buckets, relative to the other nodes."),
+    ] = 1
+    link: Annotated[
+        InterfaceName | None, Field(description="Interface, where it differs from the cluster's.")
+    ] = None
+    health: Annotated[
+        Health | None,
+        Field(description="Health check in place of the cluster's (as a whole, not key by key)."),
+    ] = None
+    ssh: Annotated[
+        Ssh | None, Field(description="SSH settings that differ from the cluster's, key by key.")
+    ] = None
 
 
 class Inventory(Model):
     """One cluster, as written by its user. ``source`` is the file's name, for messages and provenance."""
 
     source: str
-    cluster: str
-    link: str
-    virtual_addresses: tuple[Address, ...]
-    mac: Mac = Mac()
-    hash: Hash = Hash()
-    heartbeat: Heartbeat = Heartbeat()
-    health: Health | None = None
-    ssh: Ssh = Ssh()
-    nodes: dict[str, Node]
+    cluster: Annotated[ClusterName, Field(description="The cluster's name.")]
+    link: Annotated[
+        InterfaceName, Field(description="The interface on which the cluster serves, on every node.")
+    ]
+    virtual_addresses: Annotated[
+        tuple[VirtualAddress, ...],
+        Field(
+            min_length=1,
+            description="The shared addresses, IPv4 and IPv6, without prefix length.",
+            json_schema_extra={"maxItems": MAX_VIRTUAL_ADDRESSES, "uniqueItems": True},
+        ),
+    ]
+    mac: Annotated[Mac, Field(description="The hardware address that the neighbours learn.")] = Mac()
+    hash: Annotated[Hash, Field(description="How a packet finds its bucket.")] = Hash()
+    heartbeat: Annotated[Heartbeat, Field(description="How nodes know of each other.")] = Heartbeat()
+    health: Annotated[
+        Health | None,
+        Field(description="A check that takes a node out while it fails; without it only the node's own."),
+    ] = None
+    ssh: Annotated[Ssh, Field(description="How to reach the nodes.")] = Ssh()
+    nodes: Annotated[
+        dict[NodeName, Node],
+        Field(
+            description="The hosts, by name.",
+            json_schema_extra={"minProperties": 1, "maxProperties": MAX_NODES},
+        ),
+    ]
+
+    def link_of(self, name: str) -> str:
+        """The interface that a node serves on."""
+        return self.nodes[name].link or self.link
+
+    def health_of(self, name: str) -> Health | None:
+        """The health check of a node: its own, else the cluster's, as a whole."""
+        return self.nodes[name].health or self.health
+
+    def ssh_of(self, name: str) -> Ssh:
+        """How to reach a node: its own settings over the cluster's, key by key.
+
+        ``host`` is always set (default: the node's address). ``user`` and ``port`` stay None when the
+        inventory does not say: then the ssh config decides, else root and 22.
+        """
+        node = self.nodes[name]
+        own = node.ssh.model_dump(exclude_unset=True, exclude_none=True) if node.ssh else {}
+        merged = self.ssh.model_copy(update=own)
+        return merged if merged.host else merged.model_copy(update={"host": str(node.address)})
