@@ -1,0 +1,310 @@
+"""Placement: for each bucket, all nodes in order of preference; the first one alive owns the bucket.
+
+There is one primitive, the insertion of a node into orders that exist. It never swaps two other nodes, so
+a bucket can only move *to* the new node; a fresh placement is a series of insertions. Removing a node deletes
+it from each order, so only its own buckets move. What is free is the place at which a bucket's order takes
+the new node in, and it is chosen so that
+
+- first places follow the weights within one bucket: the new node takes first place from each owner by what
+  that one has above its new share;
+- the buckets of any one failed node spread over the others by weight within two buckets: second place is
+  taken in the same way from each pair (first, second);
+- deeper places follow the weights by systematic sampling over the buckets in the order of the *set* of nodes
+  before that place, because it is the set of the failed that decides who is asked next.
+
+Removals are not free to choose anything, so evenness erodes with each of them: see ``tolerances``.
+Everything here is deterministic: same calls, same orders, on every machine.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+Order = tuple[int, ...]
+
+#: Node ids are below this; wide enough for ``_by_failed_set`` to pack one beside a set of them.
+MAX_ID = 64
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Node id -> weight, and per bucket a permutation of the ids."""
+
+    weights: Mapping[int, int]
+    orders: tuple[Order, ...]
+
+    @property
+    def buckets(self) -> int:
+        """How many orders there are."""
+        return len(self.orders)
+
+
+def place(weights: Mapping[int, int], buckets: int) -> Placement:
+    """Make fresh orders; raises ValueError when a weight is worth less than one bucket."""
+    placement = Placement({}, ((),) * buckets)
+    for node_id in sorted(weights):
+        placement = _insert(placement, node_id, weights[node_id])
+    _require_a_bucket_each(placement)
+    return placement
+
+
+def add_node(placement: Placement, node_id: int, weight: int) -> Placement:
+    """Insert a node; raises ValueError when it, or another one now, is worth less than one bucket."""
+    if node_id in placement.weights:
+        raise ValueError(f"node {node_id} is placed already")
+    added = _insert(placement, node_id, weight)
+    _require_a_bucket_each(added)
+    return added
+
+
+def remove_node(placement: Placement, node_id: int) -> Placement:
+    """Delete a node from every order; the others keep theirs."""
+    if node_id not in placement.weights:
+        raise ValueError(f"node {node_id} is not placed")
+    weights = {each: weight for each, weight in placement.weights.items() if each != node_id}
+    orders = tuple(tuple(each for each in order if each != node_id) for order in placement.orders)
+    return Placement(weights, orders)
+
+
+def owners(placement: Placement, alive: Collection[int]) -> tuple[int | None, ...]:
+    """Per bucket, the first node of its order that is alive; None when no one is."""
+    living = frozenset(alive)
+    return tuple(next((node for node in order if node in living), None) for order in placement.orders)
+
+
+def moved(before: Placement, after: Placement) -> tuple[int, ...]:
+    """List the buckets whose first choice is another one; both have as many buckets."""
+    pairs = zip(before.orders, after.orders, strict=True)
+    return tuple(bucket for bucket, (old, new) in enumerate(pairs) if old[:1] != new[:1])
+
+
+# What must hold
+
+
+def tolerances(removals: int) -> tuple[int, int]:
+    """Say by how many buckets a first share, and a failed node's share, may be off after ``removals``.
+
+    A removal adds the rounding of the removed node's own spread (at most 2) to the first places, and that of
+    the places below to the spread.
+    """
+    return 1 + 2 * removals, 2 + 2 * removals
+
+
+def violations(placement: Placement, removals: int = 0) -> list[str]:
+    """List what is wrong with a placement that has seen ``removals`` since it was made; empty when sound."""
+    broken = list(_broken_orders(placement))
+    if broken or not placement.weights:
+        return broken
+    of_first, of_spread = tolerances(removals)
+    return [*_uneven_firsts(placement, of_first), *_uneven_spreads(placement, of_spread)]
+
+
+def movement_violations(before: Placement, after: Placement) -> list[str]:
+    """List what a change of membership moved and should not have; empty when sound.
+
+    A new node takes exactly its share and a removed one loses its own; no one else gains a bucket from a
+    node that stays, and no two nodes that stay change places.
+    """
+    if before.buckets != after.buckets:
+        return [f"{before.buckets} buckets became {after.buckets}"]
+    staying = before.weights.keys() & after.weights.keys()
+    return [
+        *(
+            f"weight of node {node} changed from {before.weights[node]} to {after.weights[node]}"
+            for node in sorted(staying)
+            if before.weights[node] != after.weights[node]
+        ),
+        *_swapped(before, after, staying),
+        *_uneven_firsts(after, 1, after.weights.keys() - staying),
+    ]
+
+
+def _broken_orders(placement: Placement) -> Iterator[str]:
+    ids = placement.weights.keys()
+    for bucket, order in enumerate(placement.orders):
+        if len(order) != len(ids) or set(order) != ids:
+            yield f"order of bucket {bucket} does not name every node once"
+
+
+def _uneven_firsts(
+    placement: Placement, tolerance: int, nodes: Collection[int] | None = None
+) -> Iterator[str]:
+    counts = Counter(order[0] for order in placement.orders)
+    total = sum(placement.weights.values())
+    for node in sorted(placement.weights if nodes is None else nodes):
+        share = placement.buckets * placement.weights[node] / total
+        if abs(counts[node] - share) > tolerance:
+            yield f"node {node} is first in {counts[node]} buckets, its share is {share:.2f}"
+
+
+def _uneven_spreads(placement: Placement, tolerance: int) -> Iterator[str]:
+    weights = placement.weights
+    total = sum(weights.values())
+    firsts = Counter(order[0] for order in placement.orders)
+    seconds = Counter(order[:2] for order in placement.orders)
+    for failed, owned in firsts.items():
+        per_weight = owned / max(1, total - weights[failed])
+        for node, weight in weights.items():
+            if node != failed and abs(seconds[failed, node] - per_weight * weight) > tolerance:
+                yield (
+                    f"node {node} would inherit {seconds[failed, node]} buckets of node {failed}, "
+                    f"its share is {per_weight * weight:.2f}"
+                )
+
+
+def _swapped(before: Placement, after: Placement, staying: Collection[int]) -> Iterator[str]:
+    for bucket, (old, new) in enumerate(zip(before.orders, after.orders, strict=True)):
+        if [node for node in old if node in staying] != [node for node in new if node in staying]:
+            yield f"nodes that stay changed places in the order of bucket {bucket}"
+
+
+def _require_a_bucket_each(placement: Placement) -> None:
+    total = sum(placement.weights.values())
+    for node, weight in sorted(placement.weights.items()):
+        if placement.buckets * weight < total:
+            raise ValueError(
+                f"weight {weight} of {total} is worth less than one of {placement.buckets} buckets (node {node})"
+            )
+
+
+# Insertion
+
+
+def _insert(placement: Placement, node_id: int, weight: int) -> Placement:
+    """Take a node into every order, at the place that keeps all shares."""
+    if weight < 1 or not 0 < node_id < MAX_ID + 1:
+        raise ValueError(f"node {node_id} with weight {weight} cannot be placed")
+    places = _choose_places(placement, weight)
+    orders = tuple(
+        (*order[:at], node_id, *order[at:]) for order, at in zip(placement.orders, places, strict=True)
+    )
+    return Placement({**placement.weights, node_id: weight}, orders)
+
+
+def _choose_places(placement: Placement, weight: int) -> list[int]:
+    """Per bucket, how many nodes stay ahead of the new one."""
+    if not placement.weights:
+        return [0] * placement.buckets
+    if len(placement.weights) == 1:
+        return _share_with_only_node(placement, weight)
+    places = _choose_first_and_second(placement, weight)
+    places.update(_choose_deeper(placement, weight, places))
+    return [places[bucket] for bucket in range(placement.buckets)]
+
+
+def _share_with_only_node(placement: Placement, weight: int) -> list[int]:
+    total = weight + sum(placement.weights.values())
+    firsts = frozenset(_evenly(range(placement.buckets), _rounded(placement.buckets * weight, total)))
+    return [0 if bucket in firsts else 1 for bucket in range(placement.buckets)]
+
+
+def _choose_first_and_second(placement: Placement, weight: int) -> dict[int, int]:
+    """Choose the buckets whose order the new node leads (0) or follows as second (1)."""
+    weights = placement.weights
+    total = sum(weights.values()) + weight
+    rows = _buckets_by_pair(placement)
+    firsts = _first_places_taken(placement, weight)
+    places: dict[int, int] = {}
+    carried = 0.5  # second places are rounded row by row; what one row lost, the next one gets
+    for first, row in sorted(rows.items()):
+        left = sum(map(len, row.values())) - firsts[first]
+        carried += left * weight / (total - weights[first])
+        seconds = min(left, int(carried))
+        carried -= seconds
+        chosen = _take_from_row(first, row, weights, firsts[first] + seconds)
+        leading = frozenset(_evenly(chosen, firsts[first]))
+        places.update((bucket, 0 if bucket in leading else 1) for bucket in chosen)
+    return places
+
+
+def _buckets_by_pair(placement: Placement) -> dict[int, dict[int, list[int]]]:
+    """First node -> second node -> buckets, these in the order of what follows."""
+    ids = sorted(placement.weights)
+    rows: dict[int, dict[int, list[int]]] = {
+        first: {second: [] for second in ids if second != first} for first in ids
+    }
+    for bucket in sorted(range(placement.buckets), key=placement.orders.__getitem__):
+        first, second = placement.orders[bucket][:2]
+        rows[first][second].append(bucket)
+    return rows
+
+
+def _first_places_taken(placement: Placement, weight: int) -> dict[int, int]:
+    """Per node, how many first places it gives to the new one."""
+    weights, buckets = placement.weights, placement.buckets
+    counts = Counter(order[0] for order in placement.orders)
+    total = sum(weights.values()) + weight
+    # The new node's share is rounded to the nearest, unless another one would then be off by more than one.
+    fewest = sum(max(0, counts[node] - -(-buckets * each // total)) for node, each in weights.items())
+    most = sum(max(0, counts[node] - buckets * each // total) for node, each in weights.items())
+    quota = min(max(_rounded(buckets * weight, total), fewest), most)
+    return _take({node: counts[node] for node in sorted(weights)}, weights, quota)
+
+
+def _take_from_row(
+    first: int, row: Mapping[int, Sequence[int]], weights: Mapping[int, int], quota: int
+) -> list[int]:
+    """Choose buckets led by ``first``, from each second by what it has above its share."""
+    # Start at another second in each row: equal surpluses must not always hit the same node.
+    turned = sorted(row, key=lambda second: (second - first) % (MAX_ID + 1))
+    taken = _take({second: len(row[second]) for second in turned}, weights, quota)
+    return [bucket for second, buckets in row.items() for bucket in _evenly(buckets, taken[second])]
+
+
+def _take(counts: Mapping[int, int], weights: Mapping[int, int], quota: int) -> dict[int, int]:
+    """Take ``quota`` in all so that what is left follows the weights, and what is taken does so too.
+
+    The first matters twice as much; what is left is off by less than one wherever counts allow it.
+    All arithmetic is in integers, in units of 1 / (3 * total weight).
+    """
+    total = sum(weights[node] for node in counts)
+    left = sum(counts.values()) - quota
+    wish = {n: 2 * (counts[n] * total - left * weights[n]) + quota * weights[n] for n in counts}
+    low = {n: max(0, counts[n] - -(-left * weights[n] // total)) for n in counts}
+    high = {n: max(0, counts[n] - left * weights[n] // total) for n in counts}
+    taken = {n: min(max(wish[n] // (3 * total), low[n]), high[n]) for n in counts}
+    while sum(taken.values()) < quota:
+        free = [n for n in counts if taken[n] < high[n]] or [n for n in counts if taken[n] < counts[n]]
+        taken[max(free, key=lambda n: wish[n] - 3 * total * taken[n])] += 1
+    while sum(taken.values()) > quota:
+        free = [n for n in counts if taken[n] > low[n]] or [n for n in counts if taken[n] > 0]
+        taken[min(free, key=lambda n: wish[n] - 3 * total * taken[n])] -= 1
+    return taken
+
+
+def _choose_deeper(placement: Placement, weight: int, chosen: Collection[int]) -> dict[int, int]:
+    """Choose a place from the third on for the buckets not in ``chosen``, by systematic sampling.
+
+    A bucket's chance at a place is the new node's weight among the weights not yet placed before it.
+    """
+    weights, orders = placement.weights, placement.orders
+    total = sum(weights.values()) + weight
+    waiting = [bucket for bucket in range(len(orders)) if bucket not in chosen]
+    ahead = {bucket: sum(1 << node for node in orders[bucket][:2]) for bucket in waiting}
+    behind = {bucket: total - sum(weights[node] for node in orders[bucket][:2]) for bucket in waiting}
+    places: dict[int, int] = {}
+    sampled = 0.5
+    for place_ in range(2, len(weights)):
+        waiting.sort(key=lambda bucket: ahead[bucket] * (MAX_ID + 1) + orders[bucket][place_])
+        for bucket in waiting:
+            sampled += weight / behind[bucket]
+            if sampled >= 1:
+                sampled -= 1
+                places[bucket] = place_
+            else:
+                ahead[bucket] |= 1 << orders[bucket][place_]
+                behind[bucket] -= weights[orders[bucket][place_]]
+        waiting = [bucket for bucket in waiting if bucket not in places]
+    places.update(dict.fromkeys(waiting, len(weights)))
+    return places
+
+
+def _evenly(items: Sequence[int], count: int) -> list[int]:
+    """Pick ``count`` items at equal distances."""
+    return [items[(2 * index + 1) * len(items) // (2 * count)] for index in range(count)]
+
+
+def _rounded(numerator: int, denominator: int) -> int:
+    return (2 * numerator + denominator) // (2 * denominator)
