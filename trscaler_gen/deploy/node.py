@@ -1,0 +1,98 @@
+"""What is done on one node: observe, stage, and the verbs of its node.sh."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from functools import cache
+from importlib.resources import files
+from typing import TYPE_CHECKING
+
+from trscaler_gen.bundle import Bundle
+from trscaler_gen.deploy.facts import ROOT, TOOLS, Facts, parse_facts, script_path
+from trscaler_gen.errors import NodeError
+
+if TYPE_CHECKING:  # paramiko is imported by those who connect
+    from trscaler_gen.transport import Completed, Connection
+
+#: node.sh's answer when a change cannot be made in place (EX_TEMPFAIL)
+CANNOT_SWAP = 75
+
+_OBSERVE_TIMEOUT_S = 30.0
+_STAGE_TIMEOUT_S = 120.0
+_VERB_TIMEOUT_S = 60.0
+
+
+@cache
+def _script(name: str) -> str:
+    return files("trscaler_gen.deploy").joinpath(name).read_text(encoding="utf-8")
+
+
+def observe(
+    node: str, connection: Connection, *, cluster: str, link: str = "lo", generation: str = ""
+) -> Facts:
+    """Read a node's facts with one command; raises NodeError if it cannot tell what runs there."""
+    argv = ("sh", "-c", _script("observe.sh"), "sh", f"{ROOT}/{cluster}", link, generation, *TOOLS)
+    done = connection.run(argv, timeout_s=_OBSERVE_TIMEOUT_S)
+    try:
+        return parse_facts(done.stdout)
+    except ValueError as error:
+        hint = f"run it on the node: sh {ROOT}/{cluster}/current/node.sh state"
+        message = f"cannot tell what runs there: {error}"
+        raise _failure(node, message, hint, "read the node's facts", done) from error
+
+
+def stage(node: str, connection: Connection, bundle: Bundle) -> None:
+    """Put a bundle beside the node's generations, whole or not at all; raises NodeError."""
+    base = f"{ROOT}/{bundle.cluster}/generations"
+    argv = ("sh", "-c", _script("stage.sh"), "sh", base, bundle.generation)
+    done = connection.run(argv, stdin=archive(bundle), timeout_s=_STAGE_TIMEOUT_S)
+    if done.status != 0:
+        message = f"generation {bundle.generation} could not be put there: {_last_line(done)}"
+        hint = f"what runs there was not touched; is there room (df -h {ROOT}; df -i {ROOT})?"
+        raise _failure(node, message, hint, "unpack and verify the generation", done)
+
+
+def archive(bundle: Bundle) -> bytes:
+    """The bundle as a tar archive: same bundle, same bytes."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as tar:
+        for name, content in sorted(bundle.files.items()):
+            member = tarfile.TarInfo(name)
+            member.size, member.mode = len(content), bundle.mode(name)
+            tar.addfile(member, io.BytesIO(content))
+    return buffer.getvalue()
+
+
+def call(node: str, connection: Connection, cluster: str, generation: str, verb: str) -> None:
+    """Run a verb of a generation's node.sh; raises NodeError if it fails."""
+    _expect_success(node, _run(connection, cluster, generation, verb), verb)
+
+
+def swap(node: str, connection: Connection, bundle: Bundle) -> str:
+    """Replace what runs; answers why that cannot be done in place, or an empty text once it is done."""
+    done = _run(connection, bundle.cluster, bundle.generation, "swap")
+    if done.status == CANNOT_SWAP:
+        return _last_line(done)
+    _expect_success(node, done, "swap")
+    return ""
+
+
+def _run(connection: Connection, cluster: str, generation: str, verb: str) -> Completed:
+    return connection.run(("sh", script_path(cluster, generation), verb), timeout_s=_VERB_TIMEOUT_S)
+
+
+def _expect_success(node: str, done: Completed, verb: str) -> None:
+    if done.status != 0:
+        raise _failure(node, f"{verb} failed: {_last_line(done)}", "", f"node.sh {verb}", done)
+
+
+def _last_line(done: Completed) -> str:
+    lines = (done.stderr.strip() or done.stdout.strip()).splitlines()
+    return lines[-1] if lines else f"exit {done.status}, without a word"
+
+
+def _failure(node: str, message: str, hint: str, command: str, done: Completed) -> NodeError:
+    return NodeError(
+        node, message, hint=hint, command=command, status=done.status, stderr=done.stderr or done.stdout
+    )
