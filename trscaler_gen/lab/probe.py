@@ -1,0 +1,216 @@
+"""Starting a prober in the lab's client, and what it says, as values."""
+
+from __future__ import annotations
+
+import json
+import select
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from trscaler_gen.errors import OperationError
+from trscaler_gen.inventory.model import Address
+from trscaler_gen.lab.network import MAX_SOURCES, source_addresses
+from trscaler_gen.lab.responder import PORT as ECHO_PORT
+
+_SCRIPT = Path(__file__).with_name("prober.py")
+_START_DEADLINE_S = 10.0
+_END_DEADLINE_S = 30.0
+
+
+@dataclass(frozen=True)
+class SourceResult:
+    """What one source saw; ``by_node`` counts answers, second ones included."""
+
+    source: str
+    sent: int
+    lost: int
+    doubled: int
+    by_node: dict[str, int]
+    longest_gap_ms: float
+
+
+@dataclass(frozen=True)
+class ProbeResult:
+    """What all sources saw together.
+
+    ``longest_gap_ms`` is the worst source's; ``lost_at_ms`` and ``doubled_at_ms`` are the send times of those
+    probes since the start (``started_s``, CLOCK_MONOTONIC). ``late`` counts probes sent more than 10 ms after
+    their time: if it is not 0, the machine was too busy for the rate that was asked for.
+    """
+
+    destination: str
+    sent: int
+    lost: int
+    doubled: int
+    by_node: dict[str, int]
+    longest_gap_ms: float
+    late: int
+    worst_late_ms: float
+    started_s: float
+    lost_at_ms: tuple[float, ...]
+    doubled_at_ms: tuple[float, ...]
+    per_source: tuple[SourceResult, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """All of it, as json.dumps takes it."""
+        return asdict(self)
+
+
+def parse_report(destination: Address, report: Mapping[str, Any]) -> ProbeResult:
+    """The totals over a prober's report."""
+    sources = tuple(SourceResult(**source) for source in report["per_source"])
+    by_node: Counter[str] = Counter()
+    for source in sources:
+        by_node.update(source.by_node)
+    return ProbeResult(
+        destination=str(destination),
+        sent=sum(source.sent for source in sources),
+        lost=sum(source.lost for source in sources),
+        doubled=sum(source.doubled for source in sources),
+        by_node=dict(sorted(by_node.items())),
+        longest_gap_ms=max(source.longest_gap_ms for source in sources),
+        late=report["late"],
+        worst_late_ms=report["worst_late_ms"],
+        started_s=report["started_s"],
+        lost_at_ms=tuple(report["lost_at_ms"]),
+        doubled_at_ms=tuple(report["doubled_at_ms"]),
+        per_source=sources,
+    )
+
+
+class Probe:
+    """A prober at work. As a context manager it is stopped at the end."""
+
+    def __init__(self, process: subprocess.Popen[str], destination: Address) -> None:
+        self.destination = destination
+        self.started_s = 0.0
+        self._process = process
+        self._result: ProbeResult | None = None
+
+    @classmethod
+    def start(
+        cls,
+        *,
+        client_pid: int,
+        environment: Mapping[str, str],
+        destination: Address,
+        sources: int,
+        interval_ms: float,
+        seconds: float | None,
+    ) -> Probe:
+        """Start probing ``destination``, and return once the first probe is due."""
+        plan = {
+            "destination": str(destination),
+            "port": ECHO_PORT,
+            "sources": [str(address) for address in _sources(destination, sources)],
+            "interval_s": _positive("the interval", interval_ms) / 1000,
+            "probes_each": None if seconds is None else _probes_each(seconds, interval_ms),
+        }
+        process = subprocess.Popen(
+            ["nsenter", f"--target={client_pid}", "--net", "--", *_python(), str(_SCRIPT), json.dumps(plan)],
+            env=dict(environment),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,  # a Ctrl-C in the terminal is for its parent, which then asks it to stop
+        )
+        probe = cls(process, destination)
+        probe._await_start()
+        return probe
+
+    def __enter__(self) -> Probe:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None:
+            self.stop()
+        else:
+            self._abandon()
+
+    @property
+    def elapsed_ms(self) -> float:
+        """Time since the start, on the clock of ``lost_at_ms``."""
+        return (time.monotonic() - self.started_s) * 1000
+
+    def stop(self) -> ProbeResult:
+        """Stop now, wait for late answers (at most 1 s), say what was seen; a second call says it again."""
+        if self._process.stdin and not self._process.stdin.closed:
+            self._process.stdin.close()
+        return self._finish(_END_DEADLINE_S)
+
+    def wait(self) -> ProbeResult:
+        """Wait until its time is over; a Ctrl-C stops it earlier."""
+        try:
+            return self._finish(None)
+        except KeyboardInterrupt:
+            return self.stop()
+
+    def _await_start(self) -> None:
+        assert self._process.stdout is not None
+        ready, _, _ = select.select([self._process.stdout], [], [], _START_DEADLINE_S)
+        words = self._process.stdout.readline().split() if ready else []
+        if words[:1] != ["started"]:
+            self._abandon()
+            raise OperationError(f"the prober did not start: {self._complaint()}")
+        self.started_s = float(words[1])
+
+    def _finish(self, timeout_s: float | None) -> ProbeResult:
+        if self._result is None:
+            self._result = parse_report(self.destination, self._read_report(timeout_s))
+            self._close()
+        return self._result
+
+    def _read_report(self, timeout_s: float | None) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        ready, _, _ = select.select([self._process.stdout], [], [], timeout_s)
+        line = self._process.stdout.readline() if ready else ""
+        if not line:
+            self._abandon()
+            raise OperationError(f"the prober died: {self._complaint()}", "was the lab taken down meanwhile?")
+        report: dict[str, Any] = json.loads(line)
+        return report
+
+    def _abandon(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+    def _complaint(self) -> str:
+        assert self._process.stderr is not None
+        told = self._process.stderr.read().strip().splitlines() or ["it says nothing"]
+        self._close()
+        return told[-1]
+
+    def _close(self) -> None:
+        self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
+            if pipe is not None:
+                pipe.close()
+
+
+def _python() -> list[str]:
+    return ["/usr/bin/python3", "-I", "-S", "-E"]
+
+
+def _sources(destination: Address, count: int) -> tuple[Address, ...]:
+    if not 1 <= count <= MAX_SOURCES:
+        raise OperationError(f"{count} sources: the client has 1 to {MAX_SOURCES}")
+    return source_addresses(destination.version, count)
+
+
+def _positive(what: str, value: float) -> float:
+    if value <= 0:
+        raise OperationError(f"{what} must be more than 0, not {value:g}")
+    return value
+
+
+def _probes_each(seconds: float, interval_ms: float) -> int:
+    return max(1, round(_positive("the time", seconds) * 1000 / interval_ms))
