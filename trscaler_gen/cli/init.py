@@ -34,9 +34,11 @@ def command(file: Path, cluster: str | None, link: str) -> None:
 
 
 def sample(cluster: str, link: str) -> str:
-    """Fill the sample's placeholders; raises InputError when the result is no inventory."""
+    """Fill the sample's placeholders; raises InputError or UsageError when they do not fit."""
     text = _template().replace("@CLUSTER@", cluster).replace("@LINK@", link)
-    parse_inventory(text.encode("utf-8", "surrogateescape"), "(new inventory)")
+    inventory = parse_inventory(text.encode("utf-8", "surrogateescape"), "(new inventory)")
+    if (inventory.cluster, inventory.link) != (cluster, link):
+        raise click.UsageError("--cluster and --link take one name each")
     return text
 
 

@@ -14,6 +14,7 @@ from trscaler_gen.inventory.document import Document, KeyPath
 from trscaler_gen.inventory.model import MAX_NODES, MAX_VIRTUAL_ADDRESSES
 from trscaler_gen.inventory.text import quoted
 from trscaler_gen.inventory.words import (
+    HOST,
     Address,
     attempt,
     mac_trouble,
@@ -89,7 +90,9 @@ def _node_addresses(document: Document) -> Iterator[Problem]:
 
 def _virtual_addresses(document: Document) -> Iterator[Problem]:
     shared = _mapping(document).get("virtual_addresses")
-    owners = {address: name for name, address in reversed(list(_addresses_of_nodes(document)))}
+    owners: dict[Address, str] = {
+        address: name for name, address in reversed(list(_addresses_of_nodes(document)))
+    }
     seen: dict[Address, int] = {}
     for index, value in enumerate(shared if isinstance(shared, list) else []):
         address = attempt(read_virtual_address, value)
@@ -127,17 +130,22 @@ def _mac(document: Document) -> Iterator[Problem]:
 
 def _ssh_targets(document: Document) -> Iterator[Problem]:
     """Two nodes behind one host and port would be one machine that gets both bundles."""
-    seen: dict[tuple[object, object], str] = {}
-    cluster = _mapping(document, "ssh")
+    seen: dict[tuple[str | None, str], str] = {}
     for name in _mapping(document, "nodes"):
-        own = _mapping(document, "nodes", name, "ssh")
-        host = own.get("host") or cluster.get("host") or _mapping(document, "nodes", name).get("address")
-        target = (str(host), str(own.get("port") or cluster.get("port") or 22))
-        first = seen.setdefault(target, name)
-        if first != name and (own.get("host") or cluster.get("host")):
-            path = ("nodes", name, "ssh", "host") if own.get("host") else ("ssh", "host")
+        path, target = _ssh_target(document, name)
+        first = seen.setdefault(target, name) if target[0] else name
+        if first != name:
             message = f"ssh reaches node {quoted(name)} at the same host and port as node {quoted(first)}"
-            mark = document.value_mark(path)
-            yield document.problem(
-                mark, "duplicate-host", message, "give each node a host or port of its own"
-            )
+            hint = "give each node a host or port of its own"
+            yield document.problem(document.value_mark(path), "duplicate-host", message, hint)
+        if first != name and path == ("ssh", "host"):
+            return  # one place, said once
+
+
+def _ssh_target(document: Document, name: str) -> tuple[KeyPath, tuple[str | None, str]]:
+    """Where a node's ssh host is written, and host and port; no host where the address is the host."""
+    own, cluster = _mapping(document, "nodes", name, "ssh"), _mapping(document, "ssh")
+    path: KeyPath = ("nodes", name, "ssh", "host") if own.get("host") else ("ssh", "host")
+    host = own.get("host") or cluster.get("host")
+    readable = attempt(HOST.check, host) if isinstance(host, str) else None
+    return path, (readable, str(own.get("port") or cluster.get("port")))

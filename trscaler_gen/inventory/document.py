@@ -17,7 +17,7 @@ from typing import NoReturn, Protocol
 import yaml
 
 from trscaler_gen.errors import InputError, Problem
-from trscaler_gen.inventory.text import quoted
+from trscaler_gen.inventory.text import kind_of, quoted
 
 MAX_BYTES = 1 << 20
 MAX_DEPTH = 16
@@ -31,7 +31,7 @@ _LINE_BREAK = re.compile("\r\n|\r|\n")
 _FORBIDDEN = re.compile(
     "[^\t\n\r\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]"
 )
-_WHOLE_NUMBER = re.compile(r"0|-?[1-9][0-9]{0,17}")
+_WHOLE_NUMBER = re.compile(r"0|-?[1-9][0-9]{0,99}")
 _WORDS: dict[str, object] = {"": None, "~": None, "null": None, "true": True, "false": False}
 
 
@@ -116,7 +116,8 @@ def _encoding_problem(data: bytes, error: UnicodeDecodeError, source: str) -> Pr
     hint = "save the file as UTF-8, for example: iconv -f latin1 -t utf-8"
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         hint = "the file looks like UTF-16; save it as UTF-8"
-    return Problem(source, len(before), len(before[-1]) + 1, "encoding", message, hint)
+    lines = _LINE_BREAK.split(data.decode("utf-8", "replace"))
+    return Document(source, lines).problem(Mark(len(before), len(before[-1]) + 1), "encoding", message, hint)
 
 
 def _refuse_controls(text: str, document: Document) -> None:
@@ -280,9 +281,10 @@ class _Reader:
     def _refuse_tag(self, event: yaml.Event, path: KeyPath, mark: Mark) -> None:
         tag = getattr(event, "tag", None)
         if tag is not None:
+            shown = str(tag).replace("tag:yaml.org,2002:", "!!")
             self._document.spoiled.add(path)
             self._report(
-                mark, "yaml-tag", f"an inventory has no tags, this is {quoted(str(tag))}", "delete the tag"
+                mark, "yaml-tag", f"an inventory has no tags, this is {quoted(shown)}", "delete the tag"
             )
 
     def _grow(self, count: int, mark: Mark) -> None:
@@ -303,16 +305,3 @@ def resolve(text: str) -> object:
     if text in _WORDS:
         return _WORDS[text]
     return int(text) if _WHOLE_NUMBER.fullmatch(text) else text
-
-
-def kind_of(value: object) -> str:
-    """Name a value from the file in a message."""
-    if isinstance(value, dict):
-        return "a mapping"
-    if isinstance(value, list):
-        return "a list"
-    if isinstance(value, str):
-        return quoted(value)
-    if value is None:
-        return "nothing"
-    return str(value).lower()

@@ -11,9 +11,9 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from trscaler_gen.errors import Problem
-from trscaler_gen.inventory.document import Document, KeyPath, kind_of
+from trscaler_gen.inventory.document import Document, KeyPath
 from trscaler_gen.inventory.model import MAX_NODES, Hash, Health, Heartbeat, Inventory, Mac, Node, Ssh
-from trscaler_gen.inventory.text import quoted
+from trscaler_gen.inventory.text import kind_of, quoted
 
 _MODELS: dict[str | int, type[BaseModel]] = {
     "mac": Mac,
@@ -38,8 +38,13 @@ def schema_problems(errors: list[ErrorDetails], document: Document) -> Iterator[
     """Explain each error at its place; what the document already explained is left out."""
     for error in errors:
         path = tuple(error["loc"])
-        if not document.is_spoiled(path) and error["type"] != "mac-mode":
+        if not (document.is_spoiled(path) or _said_elsewhere(error)):
             yield _explain(error, path, document)
+
+
+def _said_elsewhere(error: ErrorDetails) -> bool:
+    """Tell whether a better place has the problem: a cross check, or items that did not count."""
+    return error["type"] == "mac-mode" or (error["type"] == "too_short" and bool(error["input"]))
 
 
 def unknown_key(path: KeyPath, document: Document) -> Problem:
@@ -62,9 +67,8 @@ def _key_hint(key: str, known: list[str]) -> str:
 
 
 def _did_you_mean(word: str, known: list[str]) -> str:
-    near = get_close_matches(word.lower().replace("-", "_"), known, n=1) or get_close_matches(
-        word, known, n=1
-    )
+    spellings = (word, word.lower().replace("-", "_"))
+    near = [match for spelling in spellings for match in get_close_matches(spelling, known, n=1, cutoff=0.7)]
     return f"did you mean {quoted(near[0])}?" if near else ""
 
 
@@ -159,6 +163,11 @@ def _wrong(what: str, hint: str = "") -> Callable[[ErrorDetails, KeyPath], Expla
     return explain
 
 
+def _not_text(error: ErrorDetails, path: KeyPath) -> Explanation:
+    hint = "put quotes around it to make it text" if isinstance(error["input"], int) else ""
+    return _wrong("text", hint)(error, path)
+
+
 def _not_a_mapping(error: ErrorDetails, path: KeyPath) -> Explanation:
     if path == ("nodes",) and error["input"] is None:
         return "no-nodes", "the cluster has no nodes", f"list 1 to {MAX_NODES} of them"
@@ -183,7 +192,7 @@ _EXPLAINERS: dict[str, Callable[[ErrorDetails, KeyPath], Explanation]] = {
     "less_than_equal": _out_of_range,
     "multiple_of": _out_of_range,
     "literal_error": _not_a_choice,
-    "string_type": _wrong("text", "put quotes around it to make it text"),
+    "string_type": _not_text,
     "tuple_type": _wrong("a list", "write [one, two], or one per line after a dash"),
     "dict_type": _not_a_mapping,
     "model_type": _not_a_mapping,

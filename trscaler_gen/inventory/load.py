@@ -12,7 +12,7 @@ from trscaler_gen.errors import InputError, Problem
 from trscaler_gen.inventory.document import MAX_BYTES, Document, read_document
 from trscaler_gen.inventory.model import Inventory
 
-_SOURCE_LIMIT = 64
+_SOURCE_LIMIT = 48  # with a node's name it fits into an nft comment, 128 bytes
 
 
 def load_inventory(path: Path) -> Inventory:

@@ -22,6 +22,10 @@ def json_schema() -> dict[str, Any]:
     schema = Inventory.model_json_schema(schema_generator=_Untitled)
     del schema["properties"][NOT_A_KEY]
     schema["required"].remove(NOT_A_KEY)
+    nodes = schema["properties"]["nodes"]
+    [(pattern, node)] = nodes.pop("patternProperties").items()
+    nodes["propertyNames"]["pattern"] = pattern
+    nodes["additionalProperties"] = node
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "$id": "urn:trscaler-gen:inventory",

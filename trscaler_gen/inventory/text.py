@@ -20,3 +20,16 @@ def quoted(text: str) -> str:
     """Put quotes around a value from the input, cut to ``QUOTE_LIMIT`` characters."""
     clipped = text if len(text) <= QUOTE_LIMIT else text[: QUOTE_LIMIT - 3] + "..."
     return f'"{printable(clipped)}"'
+
+
+def kind_of(value: object) -> str:
+    """Name a value from the file in a message."""
+    if isinstance(value, dict):
+        return "a mapping"
+    if isinstance(value, list):
+        return "a list"
+    if isinstance(value, str):
+        return quoted(value)
+    if value is None:
+        return "empty"
+    return str(value).lower()

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import AddressValueError, IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import (
     GetCoreSchemaHandler,
@@ -21,10 +21,11 @@ from pydantic import (
 )
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
-from trscaler_gen.inventory.text import quoted
+from trscaler_gen.inventory.text import kind_of, quoted
 from trscaler_gen.mac import HardwareAddress
 
 Address = IPv4Address | IPv6Address
+T = TypeVar("T")
 
 
 def refusal(code: str, message: str, hint: str = "") -> PydanticCustomError:
@@ -123,17 +124,16 @@ LocalPath = Annotated[
         code="bad-path",
     ),
 ]
-HostName = Annotated[
-    str,
-    Words(
-        "host",
-        r"[A-Za-z0-9:][A-Za-z0-9._:-]*",
-        253,
-        "write an address, a host name or a Host of the ssh config",
-    ),
-]
+HOST = Words(
+    "host",
+    r"[A-Za-z0-9:][A-Za-z0-9._:-]*",
+    253,
+    "write an address, a host name or a Host of the ssh config",
+)
+HostName = Annotated[str, HOST]
 UserName = Annotated[
-    str, Words("user name", r"[A-Za-z_][A-Za-z0-9_.-]*", 32, "write the name of an account, for example root")
+    str,
+    Words("account name", r"[A-Za-z_][A-Za-z0-9_.-]*", 32, "write the name of an account, for example root"),
 ]
 
 
@@ -144,7 +144,7 @@ def _argument(value: object) -> str:
     if isinstance(value, int):
         return str(value)
     if not isinstance(value, str):
-        raise refusal("wrong-type", "each item of a command must be text")
+        raise refusal("wrong-type", f"an item of a command must be text, not {kind_of(value)}")
     if len(value) > 1024:
         raise refusal("bad-argument", f"argument has {len(value)} characters; 1024 is the limit")
     if not value.isprintable():
@@ -171,7 +171,7 @@ def _address(value: object, what: str) -> Address:
     if isinstance(value, IPv4Address | IPv6Address):
         return value
     if not isinstance(value, str):
-        raise refusal("bad-address", f"{what} must be an address, for example 192.0.2.100")
+        raise refusal("bad-address", f"{what} must be an IP address, not {kind_of(value)}")
     try:
         return ip_address(value)
     except (AddressValueError, ValueError):
@@ -278,10 +278,8 @@ MacAddress = Annotated[
     WithJsonSchema({"type": "string", "pattern": "^(auto|[0-9A-Fa-f]{2}(:[0-9A-Fa-f]{2}){5})$"}),
 ]
 
-Reader = Callable[[object], Any]
 
-
-def attempt(reader: Reader, value: object) -> Any | None:
+def attempt(reader: Callable[[Any], T], value: object) -> T | None:
     """Read a value, or return None when it is wrong: for checks that look past what is reported elsewhere."""
     try:
         return reader(value)
