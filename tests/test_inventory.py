@@ -175,6 +175,27 @@ def test_an_ipv6_address_needs_no_quotes() -> None:
     assert inventory.virtual_addresses[0] == IPv6Address("2001:db8::100")
 
 
+@pytest.mark.parametrize("address", ["10.0.0.1", "169.254.1.1", "100.64.0.1", "203.0.113.7"])
+def test_a_node_may_have_any_unicast_address(address: str) -> None:
+    assert parse(MINIMAL.replace("192.0.2.1}", address + "}")).nodes["n1"].address == IPv4Address(address)
+
+
+@pytest.mark.parametrize("address", ["10.0.0.1", "203.0.113.7", "fd00::1", "2001:DB8:0::1"])
+def test_a_virtual_address_may_be_private(address: str) -> None:
+    shared = parse(MINIMAL.replace("[192.0.2.100]", f"[{address}]")).virtual_addresses
+    assert [str(one) for one in shared] == [address.lower().replace(":0::", "::")]
+
+
+def test_limits_are_within() -> None:
+    text = MINIMAL.replace("web", "w" * 32).replace("eth0", "e" * 15).replace("n1", "n" * 63)
+    inventory = parse(
+        text.replace("192.0.2.2}", "192.0.2.2, weight: 100}")
+        + "heartbeat: {interval_ms: 10000, missed: 20, first_vrid: 192}\nhash: {buckets: 16384}\n"
+    )
+    assert inventory.heartbeat.first_vrid == 192
+    assert parse(MINIMAL + "heartbeat: {interval_ms: 10, missed: 2}\nhash: {buckets: 64}\n")
+
+
 def test_names_that_yaml_1_1_takes_for_booleans_and_numbers_are_names() -> None:
     text = MINIMAL.replace("n1:", "on:").replace("n2:", "12:") + "  no: {address: 192.0.2.3}\n"
     text += "  true: {address: 192.0.2.4}\n"

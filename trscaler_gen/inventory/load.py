@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from trscaler_gen.errors import InputError, Problem
+from trscaler_gen.inventory.cross import cross_problems
 from trscaler_gen.inventory.document import MAX_BYTES, Document, read_document
 from trscaler_gen.inventory.model import Inventory
 
@@ -49,8 +50,6 @@ def _validate(document: Document) -> tuple[Inventory | None, list[ErrorDetails]]
 
 
 def _problems(document: Document, errors: list[ErrorDetails]) -> list[Problem]:
-    from trscaler_gen.inventory.cross import cross_problems
-
     problems = [*document.problems, *cross_problems(document), *_explained(document, errors)]
     return sorted(problems, key=lambda problem: (problem.line, problem.column))
 
