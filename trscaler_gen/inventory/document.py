@@ -183,25 +183,26 @@ class _Reader:
         """Read the only document of the stream."""
         next(self._events)  # the stream's start
         if isinstance(next(self._events), yaml.StreamEndEvent):
-            self._fail(Mark(1, 1), "empty", "the file says nothing", "trscaler-gen init FILE writes a sample")
+            self._fail_empty(Mark(1, 1))
         top = next(self._events)
-        document = self._document
-        document.value = self._value(top, ())
-        if document.value is None:
-            self._fail(
-                _mark(top.start_mark),
-                "empty",
-                "the file says nothing",
-                "trscaler-gen init FILE writes a sample",
-            )
-        if not isinstance(document.value, dict):
-            message = f"an inventory is a mapping of keys to values, not {kind_of(document.value)}"
-            self._fail(_mark(top.start_mark), "not-a-mapping", message, 'begin with "cluster: NAME"')
+        self._document.value = self._value(top, ())
+        self._require_mapping(_mark(top.start_mark))
         next(self._events)  # the document's end
         following = next(self._events)
         if not isinstance(following, yaml.StreamEndEvent):
             message = "a second document begins here; an inventory is one document"
             self._report(_mark(following.start_mark), "several-documents", message, 'delete the "---"')
+
+    def _require_mapping(self, mark: Mark) -> None:
+        value = self._document.value
+        if value is None:
+            self._fail_empty(mark)
+        if not isinstance(value, dict):
+            message = f"an inventory is a mapping of keys to values, not {kind_of(value)}"
+            self._fail(mark, "not-a-mapping", message, 'begin with "cluster: NAME"')
+
+    def _fail_empty(self, mark: Mark) -> NoReturn:
+        self._fail(mark, "empty", "the file says nothing", "trscaler-gen init FILE writes a sample")
 
     def _value(self, event: yaml.Event, path: KeyPath) -> object:
         """Build the value that begins with this event."""
