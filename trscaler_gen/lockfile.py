@@ -1,0 +1,77 @@
+"""The lock on disk: beside its inventory, readable by its owner alone, replaced whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import tempfile
+from pathlib import Path
+
+from trscaler_gen.errors import InputError, OperationError, Problem
+from trscaler_gen.lock import Lock, parse_lock, render_lock
+
+_SUFFIX = ".lock"
+
+
+def lock_path(inventory_path: Path) -> Path:
+    """Name the lock of an inventory: ``lab.yaml`` has ``lab.lock`` beside it."""
+    if inventory_path.suffix == _SUFFIX:
+        message = f"an inventory cannot be called {inventory_path.name}: its lock would replace it"
+        hint = f"call it {inventory_path.with_suffix('.yaml').name}"
+        raise InputError([Problem(str(inventory_path), 0, 0, "inventory-name", message, hint)])
+    return inventory_path.with_suffix(_SUFFIX)
+
+
+def draw_seed() -> int:
+    """Draw a hash seed (32 bits) that no one can guess."""
+    return secrets.randbits(32)
+
+
+def read_lock(path: Path) -> Lock | None:
+    """Read a lock; None only when there is no such file. Raises InputError on any other trouble."""
+    try:
+        return parse_lock(path.read_bytes().decode(), str(path))
+    except FileNotFoundError:
+        if path.is_symlink():
+            raise _unreadable(path, "it is a link to nowhere") from None
+        return None
+    except OSError as error:
+        raise _unreadable(path, error.strerror or str(error)) from error
+    except UnicodeDecodeError as error:
+        raise _unreadable(path, f"byte {error.start} is not UTF-8") from error
+
+
+def write_lock(path: Path, lock: Lock) -> None:
+    """Replace the lock by this one, mode 0600; a file that holds the same bytes is left alone."""
+    content = render_lock(lock).encode()
+    try:
+        if path.exists() and path.read_bytes() == content:
+            return
+        _replace(path.resolve(), content)
+    except OSError as error:
+        hint = "nothing was changed; mend it and build again before anything is deployed"
+        raise OperationError(f"cannot write {path}: {error.strerror}", hint) from error
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """Write beside, sync, rename, sync the directory: a power cut leaves the old file or the new one."""
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)  # mode 0600
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+
+
+def _unreadable(path: Path, why: str) -> InputError:
+    hint = "restore it from version control; it is never made anew while it exists"
+    return InputError([Problem(str(path), 0, 0, "lock-unreadable", f"the lock cannot be read: {why}", hint)])
