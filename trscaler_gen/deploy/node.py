@@ -48,7 +48,7 @@ def stage(node: str, connection: Connection, bundle: Bundle) -> None:
     argv = ("sh", "-c", _script("stage.sh"), "sh", base, bundle.generation)
     done = connection.run(argv, stdin=archive(bundle), timeout_s=_STAGE_TIMEOUT_S)
     if done.status != 0:
-        message = f"generation {bundle.generation} could not be put there: {_last_line(done)}"
+        message = f"generation {bundle.generation} could not be put there: {_lines(done)[0]}"
         hint = f"what runs there was not touched; is there room (df -h {ROOT}; df -i {ROOT})?"
         raise _failure(node, message, hint, "unpack and verify the generation", done)
 
@@ -73,7 +73,7 @@ def swap(node: str, connection: Connection, bundle: Bundle) -> str:
     """Replace what runs; answers why that cannot be done in place, or an empty text once it is done."""
     done = _run(connection, bundle.cluster, bundle.generation, "swap")
     if done.status == CANNOT_SWAP:
-        return _last_line(done)
+        return _lines(done)[-1]
     _expect_success(node, done, "swap")
     return ""
 
@@ -84,12 +84,13 @@ def _run(connection: Connection, cluster: str, generation: str, verb: str) -> Co
 
 def _expect_success(node: str, done: Completed, verb: str) -> None:
     if done.status != 0:
-        raise _failure(node, f"{verb} failed: {_last_line(done)}", "", f"node.sh {verb}", done)
+        raise _failure(node, f"{verb} failed: {_lines(done)[-1]}", "", f"node.sh {verb}", done)
 
 
-def _last_line(done: Completed) -> str:
-    lines = (done.stderr.strip() or done.stdout.strip()).splitlines()
-    return lines[-1] if lines else f"exit {done.status}, without a word"
+def _lines(done: Completed) -> list[str]:
+    """What a command said, errors before all else; at least one line."""
+    said = done.stderr.strip() or done.stdout.strip()
+    return said.splitlines() or [f"exit {done.status}, without a word"]
 
 
 def _failure(node: str, message: str, hint: str, command: str, done: Completed) -> NodeError:

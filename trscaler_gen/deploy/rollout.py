@@ -62,7 +62,7 @@ class Work:
 
 @dataclass(frozen=True)
 class NodeResult:
-    """What was done on a node; ``before`` and ``after`` are what ran: empty if nothing, or if nobody can say."""
+    """What was done on a node; ``before`` and ``after`` are what ran (empty: nothing, or unknown)."""
 
     node: str
     action: Action

@@ -45,6 +45,7 @@ class Connection:
         """Connect, verify the host key, authenticate; raises NodeError."""
         self.target = target
         self._proxy: Proxy | None = None
+        self._socket: socket.socket | None = None
         self._transport: paramiko.Transport | None = None
         try:
             self._transport = self._open()
@@ -59,13 +60,19 @@ class Connection:
 
     def close(self) -> None:
         """Hang up, and end the ProxyCommand if there is one; safe to call twice."""
+        if self._socket is not None:
+            # Wakes paramiko's reader at once; by itself it looks up ten times a second.
+            with contextlib.suppress(OSError):
+                self._socket.shutdown(socket.SHUT_RDWR)
         if self._transport is not None:
             self._transport.close()
-            self._transport.sock.close()
-            self._transport.join(_DEAD_PEER_S)
+            if self._transport.is_alive():
+                self._transport.join(_DEAD_PEER_S)
+        if self._socket is not None:
+            self._socket.close()
         if self._proxy is not None:
             self._proxy.close()
-        self._transport = self._proxy = None
+        self._transport = self._socket = self._proxy = None
 
     def __enter__(self) -> Connection:
         return self
@@ -77,7 +84,8 @@ class Connection:
 
     def _open(self) -> paramiko.Transport:
         known = _known_to(self.target)
-        transport = self._transport = paramiko.Transport(self._socket())
+        self._socket = self._open_socket()
+        transport = self._transport = paramiko.Transport(self._socket)
         _prefer(transport, known)
         self._negotiate(transport)
         _verify(self.target, known, transport.get_remote_server_key())
@@ -85,7 +93,7 @@ class Connection:
         transport.set_keepalive(_KEEPALIVE_S)
         return transport
 
-    def _socket(self) -> socket.socket:
+    def _open_socket(self) -> socket.socket:
         if self.target.proxy_command is None:
             return _tcp_socket(self.target)
         self._proxy = Proxy(self.target.proxy_command)

@@ -1,0 +1,18 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ssh.nodes import Lan
+
+
+@pytest.fixture
+def lan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lan]:
+    """No nodes yet: ``lan.boot("n1", "n2")`` starts them. The user's own keys and agent stay out of it."""
+    monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    nodes = Lan(tmp_path)
+    yield nodes
+    nodes.close()

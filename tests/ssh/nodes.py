@@ -1,0 +1,265 @@
+"""Real sshds to deploy to: each in mount and process namespaces of its own, with an /etc it may write to.
+
+The bundles hold a node.sh that keeps a journal of its verbs and can be told to fail or to wait.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import shlex
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from trscaler_gen.bundle import MANIFEST, SCRIPT, Bundle
+from trscaler_gen.deploy import Work
+from trscaler_gen.inventory.model import Ssh
+from trscaler_gen.transport import Connection, Target, connect, resolve
+
+CLUSTER = "web"
+ROOT = f"/etc/trscaler-gen/{CLUSTER}"
+DEADLINE_S = 20.0
+
+# Arguments: FOLDER SIZE (of the file system below /etc/trscaler-gen; "" for the overlay's)
+_BOOT = """\
+set -e
+mount -t tmpfs tmpfs "$1/etc"
+mkdir "$1/etc/upper" "$1/etc/work"
+mount -t overlay overlay -o "lowerdir=/etc,upperdir=$1/etc/upper,workdir=$1/etc/work" /etc
+sed -i 's/^root:[^:]*:/root:*:/' /etc/shadow
+mount -t tmpfs tmpfs /root  # bash reads ~/.bashrc for every command over ssh: not the developer's
+mount -t tmpfs tmpfs /run
+mkdir /run/sshd
+if [ -n "$2" ]; then
+    mkdir /etc/trscaler-gen
+    mount -t tmpfs -o "size=$2" tmpfs /etc/trscaler-gen
+fi
+exec /usr/sbin/sshd -D -e -f "$1/sshd_config"
+"""
+
+_SSHD_CONFIG = """\
+ListenAddress 127.0.0.1
+Port {port}
+HostKey {folder}/host_key
+AuthorizedKeysFile {keys}
+PidFile none
+UsePAM no
+StrictModes no
+PasswordAuthentication no
+KbdInteractiveAuthentication no
+PermitRootLogin prohibit-password
+MaxStartups 100
+{extra}
+"""
+
+_NODE_SCRIPT = """\
+#!/bin/sh
+# {text}
+set -eu
+folder={folder}
+here=$(dirname -- "$(readlink -f -- "$0")")
+[ "$1" = state ] || echo "{node} $1 ${{here##*/}}" >>{journal}
+if [ -e "$folder/wait-$1" ]; then
+    : >"$folder/waiting-$1"
+    while [ -e "$folder/wait-$1" ]; do sleep 0.02; done
+fi
+if [ -e "$folder/fail-$1" ]; then
+    echo "told to fail" >&2
+    exit "$(cat "$folder/fail-$1")"
+fi
+begin() {{
+    ln -sfn "generations/${{here##*/}}" {root}/.new
+    mv -T {root}/.new {root}/current
+    : >/run/up
+}}
+case $1 in
+    check) ;;
+    up | swap) begin ;;
+    down) rm -f /run/up ;;
+    state)
+        now=$(readlink {root}/current)
+        echo "generation=${{now##*/}}"
+        echo epoch=1
+        cat "$folder/state" 2>/dev/null || printf 'ruleset=intact\\nkeepalived=running\\n'
+        if [ -e /run/up ]; then echo running=yes; else echo running=no; fi
+        ;;
+esac
+"""
+
+
+def await_true(condition: Callable[[], bool], what: str) -> None:
+    """Wait for a condition; fails the test when it has not come true in time."""
+    deadline = time.monotonic() + DEADLINE_S
+    while not condition():
+        assert time.monotonic() < deadline, f"waited {DEADLINE_S:g} s for: {what}"
+        time.sleep(0.01)
+
+
+def free_port() -> int:
+    """A TCP port on 127.0.0.1 that nobody listens on."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+def make_key(path: Path, passphrase: str = "") -> Path:
+    """A new ed25519 key at ``path``, its public half beside it."""
+    command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", passphrase, "-C", "", "-f", str(path)]
+    subprocess.run(command, check=True)
+    return path
+
+
+def public(path: Path) -> str:
+    """The public half of a key, without a line end."""
+    return Path(f"{path}.pub").read_text().strip()
+
+
+def fingerprint(path: Path) -> str:
+    """The fingerprint of a key as OpenSSH prints it."""
+    done = subprocess.run(["ssh-keygen", "-lf", f"{path}.pub"], check=True, capture_output=True, text=True)
+    return done.stdout.split()[1]
+
+
+@dataclass
+class SshNode:
+    """One sshd with its own /etc and /run."""
+
+    name: str
+    folder: Path
+    port: int
+    process: subprocess.Popen[bytes] | None = None
+
+    def start(self, keys: Path, *, size: str = "", extra: str = "") -> None:
+        """Boot, and return when the sshd answers."""
+        (self.folder / "etc").mkdir(exist_ok=True)
+        config = _SSHD_CONFIG.format(port=self.port, folder=self.folder, keys=keys, extra=extra)
+        (self.folder / "sshd_config").write_text(config)
+        unshare = ["unshare", "--mount", "--pid", "--fork", "--kill-child=KILL", "--mount-proc"]
+        with (self.folder / "sshd.log").open("wb") as log:
+            self.process = subprocess.Popen(
+                [*unshare, "sh", "-c", _BOOT, "sh", str(self.folder), size],
+                stdin=subprocess.DEVNULL,
+                stderr=log,
+            )
+        await_true(self._answers, f"the sshd of {self.name}")
+
+    def _answers(self) -> bool:
+        assert self.process is not None
+        assert self.process.poll() is None, (self.folder / "sshd.log").read_text()
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1) as sock:
+            return sock.recv(4) == b"SSH-"
+        return False
+
+    def kill(self) -> None:
+        """As if the power had failed: every process is gone at once."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+            self.process = None
+
+    def tell(self, name: str, text: str = "") -> None:
+        """Leave word for the node's script: ``fail-VERB`` (exit status), ``wait-VERB``, ``state``."""
+        (self.folder / name).write_text(text)
+
+    def forget(self, name: str) -> None:
+        """Take the word back."""
+        (self.folder / name).unlink()
+
+
+@dataclass
+class Lan:
+    """Some nodes, and the client's side: key, known_hosts, ssh_config."""
+
+    folder: Path
+    nodes: dict[str, SshNode] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        make_key(self.folder / "id")
+        (self.folder / "authorized_keys").write_text(public(self.folder / "id") + "\n")
+        self.known_hosts.touch()
+
+    @property
+    def known_hosts(self) -> Path:
+        return self.folder / "known_hosts"
+
+    @property
+    def journal(self) -> tuple[str, ...]:
+        """Every verb asked for on any node, in order: ``NODE VERB``."""
+        path = self.folder / "journal"
+        lines = path.read_text().splitlines() if path.exists() else []
+        return tuple(line.rpartition(" ")[0] for line in lines)
+
+    def forget_journal(self) -> None:
+        (self.folder / "journal").unlink(missing_ok=True)
+
+    def boot(self, *names: str, size: str = "", extra: str = "") -> None:
+        """Start nodes whose host keys the client knows."""
+        for name in names:
+            folder = self.folder / name
+            folder.mkdir()
+            make_key(folder / "host_key")
+            self.nodes[name] = SshNode(name, folder, free_port())
+            self.nodes[name].start(self.folder / "authorized_keys", size=size, extra=extra)
+            with self.known_hosts.open("a") as file:
+                file.write(f"[127.0.0.1]:{self.nodes[name].port} {public(folder / 'host_key')}\n")
+        self.write_config()
+
+    def write_config(self, extra: str = "") -> None:
+        """ssh_config as a user would write it, one block a node."""
+        blocks = [f"Host {n.name}\n  HostName 127.0.0.1\n  Port {n.port}\n" for n in self.nodes.values()]
+        common = (
+            f"Host *\n  UserKnownHostsFile {self.known_hosts}\n  GlobalKnownHostsFile none\n"
+            f"  IdentityFile {self.folder / 'id'}\n  IdentitiesOnly yes\n"
+        )
+        (self.folder / "config").write_text("".join([extra, *blocks, common]))
+
+    def target(self, name: str, timeout_s: int = 10) -> Target:
+        ssh = Ssh(config=str(self.folder / "config"), connect_timeout_s=timeout_s)
+        return resolve(name, "192.0.2.1", ssh)
+
+    def connect(self, name: str) -> Connection:
+        return connect(self.target(name))
+
+    def run(self, name: str, command: str) -> str:
+        """What a shell command on the node prints; it must succeed."""
+        with self.connect(name) as connection:
+            done = connection.run(("sh", "-c", command), timeout_s=DEADLINE_S)
+        assert done.status == 0, done.stderr
+        return done.stdout
+
+    def bundle(self, name: str, text: str, padding_bytes: int = 0) -> Bundle:
+        """A generation for a node: another text is another generation."""
+        script = _NODE_SCRIPT.format(
+            text=text, node=name, root=ROOT, folder=self.folder / name, journal=self.folder / "journal"
+        )
+        files = {SCRIPT: script.encode(), "ruleset.nft": b"#" * padding_bytes + b"\n"}
+        digests = (f"{hashlib.sha256(data).hexdigest()}  {file}" for file, data in sorted(files.items()))
+        manifest = ("\n".join(["# a manifest", *digests]) + "\n").encode()
+        generation = hashlib.sha256(manifest).hexdigest()[:12]
+        return Bundle(CLUSTER, name, generation, {**files, MANIFEST: manifest})
+
+    def work(self, text: str, *names: str, retired: tuple[str, ...] = ()) -> Work:
+        """The same generation text on some nodes (default: all that are not retired)."""
+        wanted = names or tuple(name for name in self.nodes if name not in retired)
+        bundles = {name: self.bundle(name, text) for name in wanted}
+        return Work(CLUSTER, bundles, dict.fromkeys(wanted, "lo"), retired)
+
+    def close(self) -> None:
+        for node in self.nodes.values():
+            node.kill()
+
+
+@contextlib.contextmanager
+def silent_listener() -> Iterator[int]:
+    """A port that accepts connections and never says a word."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield int(server.getsockname()[1])
+
+
+def quoted(*words: object) -> str:
+    """Words for a shell."""
+    return shlex.join(str(word) for word in words)

@@ -1,0 +1,139 @@
+"""``trscaler-gen apply``."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+
+from trscaler_gen.cli import EXIT_ERROR, report
+from trscaler_gen.console import Watch, show_results
+from trscaler_gen.deploy import Action, NodeResult, Report, Work, apply
+from trscaler_gen.inventory.model import Inventory
+from trscaler_gen.lock import Lock, forget_retired
+from trscaler_gen.lockfile import write_lock
+from trscaler_gen.pipeline import Compiled, compile_inventory
+from trscaler_gen.transport import Connection, connect, resolve
+
+_EXIT_INTERRUPTED = 130
+
+
+@click.command(name="apply")
+@click.argument("inventory", type=click.Path(path_type=Path))
+@click.option(
+    "--parallel",
+    type=click.IntRange(1, 256),
+    default=16,
+    show_default=True,
+    help="How many nodes are worked on at a time.",
+)
+@click.option(
+    "--forget",
+    multiple=True,
+    metavar="NODE",
+    help="A node that left the inventory and is powered off for good; may be given again.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON.")
+def command(inventory: Path, parallel: int, forget: tuple[str, ...], as_json: bool) -> None:
+    """Deploy a cluster over SSH: check on every node, then activate.
+
+    Nothing is activated anywhere before every node has accepted its files. Running it again is safe.
+
+    Example: trscaler-gen apply inventory/lab.yaml
+    """
+    compiled = compile_inventory(inventory)
+    lock = _forget(compiled.lock, forget)
+    with Watch() as watch:
+        outcome = apply(
+            _work(compiled, lock),
+            _connector(compiled.inventory, lock),
+            parallel=parallel,
+            on_event=watch.on_event,
+            before_change=lambda: write_lock(compiled.lock_path, lock),
+        )
+    _forget_stopped(compiled.lock_path, lock, outcome)
+    _show(compiled.inventory.cluster, outcome, as_json)
+    if not outcome.is_complete:
+        sys.exit(_EXIT_INTERRUPTED if outcome.interrupted else EXIT_ERROR)
+
+
+def _forget(lock: Lock, names: tuple[str, ...]) -> Lock:
+    ids = {node.name: node.node_id for node in lock.retired}
+    unknown = [name for name in names if name not in ids]
+    if unknown:
+        waiting = ", ".join(ids) or "none"
+        raise click.UsageError(
+            f"--forget {unknown[0]}: not a node that waits to be stopped (these do: {waiting})"
+        )
+    return forget_retired(lock, [ids[name] for name in names])
+
+
+def _work(compiled: Compiled, lock: Lock) -> Work:
+    inventory = compiled.inventory
+    return Work(
+        cluster=inventory.cluster,
+        bundles=compiled.bundles,
+        links={name: inventory.link_of(name) for name in inventory.nodes},
+        retired=tuple(node.name for node in lock.retired),
+    )
+
+
+def _connector(inventory: Inventory, lock: Lock) -> Callable[[str], Connection]:
+    """How to reach a node by name; one that has left the inventory is reached as the others are."""
+    departed = {node.name: str(node.address) for node in lock.retired}
+
+    def connector(name: str) -> Connection:
+        if name in departed:
+            return connect(resolve(name, departed[name], inventory.ssh))
+        return connect(resolve(name, str(inventory.nodes[name].address), inventory.ssh_of(name)))
+
+    return connector
+
+
+def _forget_stopped(lock_path: Path, lock: Lock, outcome: Report) -> None:
+    """A node that was stopped gives its id back."""
+    stopped = {result.node for result in outcome.nodes if result.action is Action.STOPPED}
+    ids = [node.node_id for node in lock.retired if node.name in stopped]
+    if ids:
+        write_lock(lock_path, forget_retired(lock, ids))
+
+
+def _show(cluster: str, outcome: Report, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(_as_json(cluster, outcome), indent=2))
+        return
+    show_results(outcome.nodes)
+    for result in outcome.nodes:
+        if result.error is not None:
+            report(result.error)
+
+
+def _as_json(cluster: str, outcome: Report) -> dict[str, object]:
+    return {
+        "cluster": cluster,
+        "complete": outcome.is_complete,
+        "interrupted": outcome.interrupted,
+        "nodes": [_node_as_json(result) for result in outcome.nodes],
+    }
+
+
+def _node_as_json(result: NodeResult) -> dict[str, object]:
+    error = result.error
+    words: dict[str, object] = {
+        "node": result.node,
+        "action": result.action.value,
+        "before": result.before or None,
+        "after": result.after or None,
+        "message": result.message,
+    }
+    if error is not None:
+        words |= {
+            "command": error.command,
+            "status": error.status,
+            "stderr": error.stderr,
+            "hint": error.hint,
+        }
+    return words
