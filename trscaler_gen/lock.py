@@ -365,8 +365,8 @@ class _Report:
     def add(self, line: int, message: str, *, code: str = "lock-corrupt", hint: str = _RESTORE) -> None:
         """Note a problem; ``line`` counts from 1."""
         excerpt = self.lines[line - 1][:100] if 0 < line <= len(self.lines) else ""
-        if "seed" in excerpt:
-            excerpt = ""  # a secret does not belong into logs
+        if "seed" in excerpt or "0x" in excerpt:
+            excerpt = ""  # a secret does not belong into logs, even where its line is spoilt
         self.problems.append(Problem(self.source, line, 1, code, message, hint, excerpt))
 
     def stop_if_any(self) -> None:

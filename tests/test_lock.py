@@ -1,0 +1,487 @@
+"""The lock: what a change of the inventory may change in it, its text, and how a spoilt one is refused."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from trscaler_gen.errors import InputError, OperationError, Problem
+from trscaler_gen.inventory.model import Inventory
+from trscaler_gen.lock import (
+    MAX_EPOCH,
+    Lock,
+    RetiredNode,
+    forget_retired,
+    parse_lock,
+    reconcile,
+    render_lock,
+)
+from trscaler_gen.lockfile import draw_seed, lock_path, read_lock, write_lock
+from trscaler_gen.placement import moved, movement_violations, place
+
+SEED = 0x5EED0001
+
+
+def inventory(nodes: Mapping[str, str | tuple[str, int]] | int = 4, **changes: Any) -> Inventory:
+    """Make an inventory of nodes ``name -> address`` or ``name -> (address, weight)``, or n1..nN."""
+    if isinstance(nodes, int):
+        nodes = {f"n{k}": f"192.0.2.{k}" for k in range(1, nodes + 1)}
+    listed = {name: node if isinstance(node, tuple) else (node, 1) for name, node in nodes.items()}
+    values = {
+        "source": "lab.yaml",
+        "cluster": "web",
+        "link": "eth0",
+        "virtual_addresses": ["192.0.2.100"],
+        "hash": {"buckets": 64},
+        "nodes": {name: {"address": address, "weight": weight} for name, (address, weight) in listed.items()},
+    }
+    return Inventory.model_validate({**values, **changes})
+
+
+def fresh(nodes: Mapping[str, str | tuple[str, int]] | int = 4, **changes: Any) -> Lock:
+    return reconcile(inventory(nodes, **changes), None, seed=SEED)
+
+
+def ids(lock: Lock) -> dict[str, int]:
+    return {node.name: node.node_id for node in lock.nodes}
+
+
+def refused(call: Callable[[], object]) -> tuple[Problem, ...]:
+    with pytest.raises(InputError) as caught:
+        call()
+    for problem in caught.value.problems:
+        assert problem.hint or "more lines" in problem.message
+        assert "5eed" not in f"{problem}".lower()
+    return caught.value.problems
+
+
+# Reconciling
+
+
+def test_first_lock_numbers_nodes_as_the_inventory_lists_them() -> None:
+    lock = fresh({"b": "192.0.2.7", "a": "192.0.2.5"})
+    assert ids(lock) == {"b": 1, "a": 2}
+    assert (lock.epoch, lock.seed, lock.removals, lock.retired) == (1, SEED, 0, ())
+    assert lock.orders == place({1: 1, 2: 1}, 64).orders
+    assert str(lock.cluster_mac) == "03:53:c0:00:02:64"
+
+
+def test_nothing_changed_means_an_equal_lock() -> None:
+    lock = fresh()
+    assert reconcile(inventory(), lock, seed=1) == lock
+
+
+def test_order_of_nodes_in_the_inventory_is_free() -> None:
+    lock = fresh({"a": "192.0.2.1", "b": "192.0.2.2"})
+    assert reconcile(inventory({"b": "192.0.2.2", "a": "192.0.2.1"}), lock, seed=1) == lock
+
+
+def test_new_node_is_inserted() -> None:
+    before = fresh(4)
+    after = reconcile(inventory(5), before, seed=1)
+    assert ids(after) == {"n1": 1, "n2": 2, "n3": 3, "n4": 4, "n5": 5}
+    assert movement_violations(before.placement, after.placement) == []
+    assert {after.orders[bucket][0] for bucket in moved(before.placement, after.placement)} == {5}
+    assert (after.epoch, after.removals) == (1, 0)
+
+
+def test_removed_node_is_retired_and_keeps_its_id_taken() -> None:
+    before = fresh(4)
+    after = reconcile(inventory({"n1": "192.0.2.1", "n2": "192.0.2.2", "n4": "192.0.2.4"}), before, seed=1)
+    assert ids(after) == {"n1": 1, "n2": 2, "n4": 4}
+    assert [(node.node_id, node.name, str(node.address)) for node in after.retired] == [
+        (3, "n3", "192.0.2.3")
+    ]
+    assert (after.epoch, after.removals) == (1, 1)
+    again = {"n1": "192.0.2.1", "n2": "192.0.2.2", "n4": "192.0.2.4", "n9": "192.0.2.9"}
+    grown = reconcile(inventory(again), after, seed=1)
+    assert ids(grown)["n9"] == 5
+    assert ids(reconcile(inventory(again), forget_retired(after, {3}), seed=1))["n9"] == 3
+
+
+def test_forgetting_retired_nodes_leaves_the_others() -> None:
+    before = reconcile(inventory(2), fresh(4), seed=1)
+    assert [node.node_id for node in forget_retired(before, {3, 17}).retired] == [4]
+
+
+def test_retired_node_comes_back_as_a_new_one() -> None:
+    without = reconcile(inventory(3), fresh(4), seed=1)
+    back = reconcile(inventory(4), without, seed=1)
+    assert ids(back)["n4"] == 4
+    assert back.retired == ()
+    assert back.removals == 1
+
+
+def test_changed_address_keeps_the_id_and_the_orders() -> None:
+    before = fresh({"a": "192.0.2.1", "b": "192.0.2.2"})
+    after = reconcile(inventory({"a": "192.0.2.1", "b": "192.0.2.9"}), before, seed=1)
+    assert ids(after) == ids(before)
+    assert str(after.nodes[1].address) == "192.0.2.9"
+    assert after.orders == before.orders
+
+
+def test_node_renamed_in_place_keeps_its_id_and_is_not_to_be_stopped() -> None:
+    before = fresh({"a": "192.0.2.1", "b": "192.0.2.2"})
+    after = reconcile(inventory({"a": "192.0.2.1", "better": "192.0.2.2"}), before, seed=1)
+    assert ids(after) == {"a": 1, "better": 2}
+    assert after.orders == before.orders
+    assert (after.retired, after.removals) == ((), 0)
+
+
+def test_address_of_a_retired_node_in_new_use_is_not_to_be_stopped() -> None:
+    without = reconcile(inventory(3), fresh(4), seed=1)
+    nodes: dict[str, str | tuple[str, int]] = {f"n{k}": f"192.0.2.{k}" for k in range(1, 4)}
+    after = reconcile(inventory({**nodes, "new": "192.0.2.4"}), without, seed=1)
+    assert after.retired == ()
+
+
+def test_all_nodes_replaced_makes_even_orders_again() -> None:
+    after = reconcile(inventory({"x": "192.0.2.8", "y": "192.0.2.9"}), fresh(2), seed=1)
+    assert ids(after) == {"x": 3, "y": 4}
+    assert after.removals == 0
+    assert len(after.retired) == 2
+
+
+def test_ids_run_out_only_behind_retired_nodes() -> None:
+    lock = fresh(1)
+    lock = forget_retired(lock, ())
+    many = tuple(RetiredNode(k, f"old{k}", lock.nodes[0].address + k) for k in range(2, 65))
+    crowded = Lock(**{**vars(lock), "retired": many})
+    (problem,) = refused(
+        lambda: reconcile(inventory({"n1": "192.0.2.1", "n": "203.0.113.1"}), crowded, seed=1)
+    )
+    assert problem.message == "no node id is left for n: 63 retired nodes hold theirs"
+
+
+def test_other_cluster_is_refused() -> None:
+    (problem,) = refused(lambda: reconcile(inventory(cluster="mail"), fresh(), seed=1))
+    assert problem.message == 'the lock is of cluster "web", the inventory of "mail"'
+
+
+def test_every_changed_weight_is_refused() -> None:
+    changed = inventory({"n1": ("192.0.2.1", 2), "n2": "192.0.2.2", "n3": ("192.0.2.3", 3)})
+    problems = refused(lambda: reconcile(changed, fresh(3), seed=1))
+    assert [problem.message.partition(":")[0] for problem in problems] == [
+        "weight of n1 changed from 1 to 2",
+        "weight of n3 changed from 1 to 3",
+    ]
+    assert "remove the node" in problems[0].hint
+
+
+def test_weight_below_one_bucket_is_refused() -> None:
+    nodes: dict[str, str | tuple[str, int]] = {"big": ("192.0.2.1", 100), "small": ("192.0.2.2", 1)}
+    (problem,) = refused(lambda: fresh(nodes))
+    assert problem.code == "weight-too-small"
+    lock = fresh({"big": ("192.0.2.1", 100)})
+    (problem,) = refused(lambda: reconcile(inventory(nodes), lock, seed=1))
+    assert problem.code == "weight-too-small"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"hash": {"buckets": 64, "input": "source"}},
+        {"hash": {"buckets": 128}},
+        {"mac": {"mode": "stealth"}},
+        {"mac": {"address": "03:00:5d:00:01:01"}},
+    ],
+    ids=str,
+)
+def test_changed_contract_raises_the_epoch(change: dict[str, Any]) -> None:
+    before = fresh()
+    after = reconcile(inventory(**change), before, seed=1)
+    assert after.epoch == 2
+    assert after.seed == before.seed
+    assert reconcile(inventory(**change), after, seed=1) == after
+    assert reconcile(inventory(), after, seed=1).epoch == (2 if "address" in str(change) else 3)
+
+
+def test_other_bucket_count_makes_fresh_orders() -> None:
+    eroded = reconcile(inventory(3), fresh(4), seed=1)
+    after = reconcile(inventory(3, hash={"buckets": 128}), eroded, seed=1)
+    assert after.orders == place({1: 1, 2: 1, 3: 1}, 128).orders
+    assert after.removals == 0
+    assert [node.name for node in after.retired] == ["n4"]
+
+
+def test_auto_address_stays_while_the_mode_does() -> None:
+    lock = fresh()
+    other = reconcile(inventory(virtual_addresses=["192.0.2.50"]), lock, seed=1)
+    assert other.cluster_mac == lock.cluster_mac
+    assert other.epoch == 1
+    unicast = reconcile(inventory(mac={"mode": "unicast"}), lock, seed=1)
+    assert str(unicast.cluster_mac) == "02:53:c0:00:02:64"
+
+
+def test_last_epoch_is_the_end() -> None:
+    old = Lock(**{**vars(fresh()), "epoch": MAX_EPOCH})
+    assert reconcile(inventory(), old, seed=1) == old
+    (problem,) = refused(lambda: reconcile(inventory(hash={"buckets": 128}), old, seed=1))
+    assert "32767" in problem.message
+
+
+def test_orders_that_are_not_even_are_refused() -> None:
+    skewed = fresh(2).with_orders(((1, 2),) * 64)
+    problems = refused(lambda: reconcile(inventory(2), skewed, seed=1))
+    assert problems[0].message == "lock: node 1 is first in 64 buckets, its share is 32.00"
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.sets(st.integers(1, 40), min_size=1, max_size=12), min_size=1, max_size=8))
+def test_any_history_keeps_ids_unique_and_can_be_read_back(history: list[set[int]]) -> None:
+    lock: Lock | None = None
+    for present in history:
+        wanted = inventory({f"n{k}": f"192.0.2.{k}" for k in sorted(present)})
+        before, lock = lock, reconcile(wanted, lock, seed=SEED)
+        assert ids(lock).keys() == wanted.nodes.keys()
+        taken = [*ids(lock).values(), *(node.node_id for node in lock.retired)]
+        assert len(set(taken)) == len(taken)
+        assert reconcile(wanted, lock, seed=1) == lock
+        assert parse_lock(render_lock(lock), "lab.lock") == lock
+        kept = ids(before).keys() & ids(lock).keys() if before else set()
+        assert before is None or all(ids(before)[name] == ids(lock)[name] for name in kept)
+        lock = forget_retired(lock, {node.node_id for node in lock.retired[:2]})
+
+
+# Text
+
+
+def test_seed_is_not_shown() -> None:
+    lock = fresh()
+    assert str(SEED) not in repr(lock)
+    assert f"{SEED:x}" not in repr(lock)
+
+
+def test_text_says_what_it_is_and_diffs_by_bucket() -> None:
+    lines = render_lock(fresh()).splitlines()
+    assert lines[0].startswith("# The lock of cluster web")
+    assert any("secret" in line for line in lines[:7])
+    assert any("Commit it" in line for line in lines[:7])
+    assert sum(line[:4].isdecimal() for line in lines) == 64
+    other = render_lock(reconcile(inventory(), Lock(**{**vars(fresh()), "removals": 1}), seed=1)).splitlines()
+    changed = [(a, b) for a, b in zip(lines, other, strict=True) if a != b]
+    assert [a.split(":")[0] for a, _ in changed] == ["digest", "removals"]
+
+
+def test_text_is_yaml() -> None:
+    loaded = yaml.safe_load(render_lock(reconcile(inventory(3), fresh(4), seed=1)))
+    assert loaded["cluster"] == "web"
+    assert loaded["node 1"] == "n1 192.0.2.1 weight 1"
+    assert loaded["retired 4"] == "n4 192.0.2.4"
+
+
+def test_text_survives_other_line_ends() -> None:
+    text = render_lock(fresh())
+    assert parse_lock(text.replace("\n", "\r\n"), "lab.lock") == fresh()
+
+
+def test_reading_is_fast() -> None:
+    lock = fresh(32, hash={"buckets": 1024})
+    text = render_lock(lock)
+    start = perf_counter()
+    assert parse_lock(text, "lab.lock") == lock
+    assert perf_counter() - start < 0.2  # measured: 7 ms; the margin is for a busy machine
+
+
+# Corrupt text
+
+
+def edit(old: str, new: str) -> Callable[[str], str]:
+    def change(text: str) -> str:
+        assert old in text
+        return text.replace(old, new, 1)
+
+    return change
+
+
+def order_line(text: str, bucket: int) -> str:
+    return next(line for line in text.splitlines() if line.startswith(f"{bucket:04}: "))
+
+
+def swap_two(text: str) -> str:
+    line = order_line(text, 7)
+    key, first, second, *rest = line.split(" ")
+    return text.replace(line, " ".join([key, second, first, *rest]))
+
+
+def repeat_one(text: str) -> str:
+    return text.replace(order_line(text, 7), "0007: 1 1 2 3")
+
+
+def merged(text: str) -> str:
+    line = order_line(text, 7)
+    return text.replace(line, f"<<<<<<< HEAD\n{line}\n=======\n{line} 5\n>>>>>>> branch")
+
+
+def cut(text: str) -> str:
+    return text[: text.index("\n0040: ") + 9]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "line", "code", "message"),
+    [
+        (lambda text: "", 1, "lock-empty", "the lock is empty"),
+        (lambda text: "\n \n", 1, "lock-empty", "the lock is empty"),
+        (lambda text: "cluster: web\n", 1, "lock-version", "this is no lock: it has no version"),
+        (
+            edit("version: 1", "version: 2"),
+            7,
+            "lock-version",
+            'the lock says "version: 2"; this release reads version 1',
+        ),
+        (merged, 32, "lock-conflict", "the lock holds a merge conflict"),
+        (
+            swap_two,
+            8,
+            "lock-digest",
+            "the lock was changed since it was written: its digest is of another text",
+        ),
+        (edit("# It is a secret", "# It is public"), 8, "lock-digest", "the lock was changed since"),
+        (edit("removals: 0", "removals: 1"), 8, "lock-digest", "the lock was changed since"),
+        (repeat_one, 32, "lock-corrupt", "the order of bucket 0007 does not name every node once"),
+        (edit("epoch: 1", "epoch: 0"), 10, "lock-corrupt", "epoch cannot be read"),
+        (edit("epoch: 1\n", ""), 87, "lock-corrupt", "the line epoch is missing"),
+        (edit("seed: 0x", "seed: "), 11, "lock-corrupt", "seed cannot be read"),
+        (edit("hash-input: s", "hash-input: x"), 12, "lock-corrupt", "hash-input cannot be read"),
+        (edit("mac-mode: m", "mac-mode: x"), 14, "lock-corrupt", "mac-mode cannot be read"),
+        (edit("cluster-mac: 03:", "cluster-mac: "), 15, "lock-corrupt", "cluster-mac cannot be read"),
+        (
+            edit("buckets: 64", "buckets: 65"),
+            88,
+            "lock-corrupt",
+            "1 of 65 buckets have no order, 0064 is the",
+        ),
+        (edit("buckets: 64", "buckets: 63"), 88, "lock-corrupt", "there is no bucket 0063: the lock has 63"),
+        (edit("node 4: n4", "node 1: n4"), 22, "lock-corrupt", "node 1 stands in line 19 already"),
+        (edit("node 4: n4", "node 4: n1"), 0, "lock-corrupt", "two nodes have the name n1"),
+        (edit("node 4:", "retired 1:"), 22, "lock-corrupt", "retired 1 cannot be read"),
+        (edit(" weight 1", ""), 19, "lock-corrupt", "node 1 cannot be read"),
+        (edit("node 4: n4", "node 65: n4"), 22, "lock-corrupt", "node 65 cannot be read"),
+        (edit("node 1: ", "knot 1: "), 19, "lock-corrupt", "this line does not belong into a lock"),
+        (edit("0000: ", "0000 "), 25, "lock-corrupt", "this line does not belong into a lock"),
+    ],
+)
+def test_corrupt_lock_is_refused(spoil: Callable[[str], str], line: int, code: str, message: str) -> None:
+    (problem,) = refused(lambda: parse_lock(spoil(render_lock(fresh())), "lab.lock"))
+    assert problem.message.startswith(message)
+    assert (problem.source, problem.line, problem.code) == ("lab.lock", line, code)
+
+
+def test_truncated_lock_is_refused() -> None:
+    problems = refused(lambda: parse_lock(cut(render_lock(fresh())), "lab.lock"))
+    assert problems[0].message == "23 of 64 buckets have no order, 0041 is the first of them"
+    assert problems[1].message == "the order of bucket 0040 does not name every node once"
+
+
+def test_lock_cut_before_the_orders_says_what_is_missing() -> None:
+    text = render_lock(fresh())
+    problems = refused(lambda: parse_lock(text[: text.index("epoch")], "lab.lock"))
+    assert "the lock names no node" in [problem.message for problem in problems]
+    assert "the line seed is missing; is the end cut off?" in [problem.message for problem in problems]
+
+
+def test_many_problems_are_summed_up() -> None:
+    text = render_lock(fresh())
+    line = next(line for line in text.splitlines() if line.startswith("node 4"))
+    problems = refused(lambda: parse_lock(text.replace(line + "\n", ""), "lab.lock"))
+    assert len(problems) == 11
+    assert problems[-1].message == "and 54 more lines like these"
+
+
+def test_every_change_of_a_byte_is_seen() -> None:
+    text = render_lock(fresh(2))
+    for at in range(len(text) - 1):
+        spoilt = text[:at] + ("~" if text[at] != "~" else "-") + text[at + 1 :]
+        refused(partial(parse_lock, spoilt, "lab.lock"))
+
+
+# The file
+
+
+def test_lock_lies_beside_its_inventory() -> None:
+    assert lock_path(Path("inventory/lab.yaml")) == Path("inventory/lab.lock")
+    assert lock_path(Path("site.prod.yml")) == Path("site.prod.lock")
+    (problem,) = refused(lambda: lock_path(Path("web.lock")))
+    assert "web.yaml" in problem.hint
+
+
+def test_seeds_differ() -> None:
+    seeds = {draw_seed() for _ in range(8)}
+    assert len(seeds) > 1
+    assert all(0 <= seed < 2**32 for seed in seeds)
+
+
+def test_written_lock_is_read_back_and_is_its_owners_alone(tmp_path: Path) -> None:
+    path = tmp_path / "lab.lock"
+    write_lock(path, fresh())
+    assert read_lock(path) == fresh()
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_no_file_is_no_lock(tmp_path: Path) -> None:
+    assert read_lock(tmp_path / "lab.lock") is None
+
+
+def test_equal_bytes_are_not_written(tmp_path: Path) -> None:
+    path = tmp_path / "lab.lock"
+    write_lock(path, fresh())
+    before = path.stat()
+    write_lock(path, fresh())
+    assert (path.stat().st_ino, path.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+    write_lock(path, fresh(3))
+    assert path.stat().st_ino != before.st_ino
+    assert read_lock(path) == fresh(3)
+
+
+def test_failed_write_leaves_the_old_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "lab.lock"
+    write_lock(path, fresh())
+
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OperationError, match="No space left"):
+        write_lock(path, fresh(3))
+    assert read_lock(path) == fresh()
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_lock_behind_a_link_is_replaced_there(tmp_path: Path) -> None:
+    (tmp_path / "shared").mkdir()
+    path, target = tmp_path / "lab.lock", tmp_path / "shared" / "lab.lock"
+    path.symlink_to(target)
+    (problem,) = refused(lambda: read_lock(path))
+    assert "link to nowhere" in problem.message
+    write_lock(path, fresh())
+    assert path.is_symlink()
+    assert read_lock(target) == fresh()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(b"", "the lock is empty"), (b"version: 1\n\xff\n", "the lock cannot be read: byte 11 is not UTF-8")],
+)
+def test_spoilt_file_is_never_made_anew(tmp_path: Path, content: bytes, message: str) -> None:
+    path = tmp_path / "lab.lock"
+    path.write_bytes(content)
+    (problem,) = refused(lambda: read_lock(path))
+    assert problem.message == message
+    assert problem.source == str(path)
+    assert "version control" in problem.hint
+
+
+def test_directory_in_its_place_is_refused(tmp_path: Path) -> None:
+    (problem,) = refused(lambda: read_lock(tmp_path))
+    assert problem.message == "the lock cannot be read: Is a directory"
