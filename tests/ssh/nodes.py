@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import shlex
 import socket
 import subprocess
 import time
@@ -21,6 +20,7 @@ from trscaler_gen.inventory.model import Ssh
 from trscaler_gen.transport import Connection, Target, connect, resolve
 
 CLUSTER = "web"
+LINK = "eth0"
 ROOT = f"/etc/trscaler-gen/{CLUSTER}"
 DEADLINE_S = 20.0
 
@@ -34,6 +34,8 @@ sed -i 's/^root:[^:]*:/root:*:/' /etc/shadow
 mount -t tmpfs tmpfs /root  # bash reads ~/.bashrc for every command over ssh: not the developer's
 mount -t tmpfs tmpfs /run
 mkdir /run/sshd
+mount -t tmpfs tmpfs /sys/class/net  # the one link that these nodes have
+mkdir /sys/class/net/eth0
 if [ -n "$2" ]; then
     mkdir /etc/trscaler-gen
     mount -t tmpfs -o "size=$2" tmpfs /etc/trscaler-gen
@@ -246,7 +248,7 @@ class Lan:
         """The same generation text on some nodes (default: all that are not retired)."""
         wanted = names or tuple(name for name in self.nodes if name not in retired)
         bundles = {name: self.bundle(name, text) for name in wanted}
-        return Work(CLUSTER, bundles, dict.fromkeys(wanted, "lo"), retired)
+        return Work(CLUSTER, bundles, dict.fromkeys(wanted, LINK), retired)
 
     def close(self) -> None:
         for node in self.nodes.values():
@@ -258,8 +260,3 @@ def silent_listener() -> Iterator[int]:
     """A port that accepts connections and never says a word."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         yield int(server.getsockname()[1])
-
-
-def quoted(*words: object) -> str:
-    """Words for a shell."""
-    return shlex.join(str(word) for word in words)

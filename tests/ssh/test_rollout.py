@@ -9,7 +9,7 @@ import threading
 
 import pytest
 
-from ssh.nodes import ROOT, Lan, await_true, quoted
+from ssh.nodes import LINK, ROOT, Lan, await_true
 from trscaler_gen.deploy import Action, Event, Interrupted, NodeDone, Phase, Report, Work, apply
 from trscaler_gen.deploy import node as node_commands
 from trscaler_gen.errors import NodeError
@@ -54,7 +54,7 @@ def test_nodes_start_then_swap_then_stay(lan: Lan) -> None:
 def test_files_arrive_whole_and_secret(lan: Lan) -> None:
     lan.boot("n1")
     bundle = lan.bundle("n1", "one", padding_bytes=3_000_000)
-    work = Work(bundle.cluster, {"n1": bundle}, {"n1": "lo"})
+    work = Work(bundle.cluster, {"n1": bundle}, {"n1": LINK})
     assert apply(work, lan.connect).is_complete
     folder = f"{ROOT}/generations/{bundle.generation}"
     assert lan.run("n1", f"stat -c '%a %U %n' {folder} {folder}/*").split("\n")[:-1] == [
@@ -243,9 +243,10 @@ def test_a_full_disk_is_seen_before_anything_is_sent(lan: Lan) -> None:
 def test_a_disk_that_fills_up_while_staging_leaves_nothing(lan: Lan) -> None:
     lan.boot("n1", size="200k")
     bundle = lan.bundle("n1", "one", padding_bytes=1_000_000)
-    with lan.connect("n1") as connection, pytest.raises(NodeError, match="No space left") as caught:
+    with lan.connect("n1") as connection, pytest.raises(NodeError, match="could not be put there") as caught:
         node_commands.stage("n1", connection, bundle)
-    assert "df -h" in caught.value.hint
+    assert "100% /etc/trscaler-gen" in caught.value.stderr
+    assert "is there room" in caught.value.hint
     assert lan.run("n1", f"ls -A {ROOT}/generations") == ""
 
 
@@ -299,12 +300,3 @@ def test_one_connection_per_node_and_events_in_order(lan: Lan) -> None:
     assert sorted(opened) == ["n1", "n2"]
     phases = [event.phase for event in events if isinstance(event, NodeDone)]
     assert phases == [Phase.OBSERVE] * 2 + [Phase.STAGE] * 2 + [Phase.START] * 2
-
-
-def test_an_inventory_name_is_never_a_shell_word(lan: Lan) -> None:
-    lan.boot("n1")
-    with lan.connect("n1") as connection:
-        hostile = "$(touch /root/owned); `id` 'x' \"y\" *"
-        done = connection.run(("printf", "%s", hostile), timeout_s=5)
-    assert done.stdout == hostile
-    assert lan.run("n1", quoted("ls", "-A", "/root")) == ""

@@ -15,7 +15,10 @@ staging=$(mktemp -d "$base/.staging-$generation-XXXXXX")
 trap 'rm -rf "$staging"' EXIT
 trap 'exit 129' HUP INT TERM PIPE
 
-tar -xf - -C "$staging" --no-same-owner
+tar -xf - -C "$staging" --no-same-owner || {
+    df -Pk -- "$base" >&2
+    exit 1
+}
 cd "$staging"
 sha256sum --check --strict --quiet MANIFEST
 sync -- *

@@ -15,6 +15,7 @@ from paramiko.ssh_exception import ConfigParseError
 
 from trscaler_gen.errors import NodeError
 from trscaler_gen.inventory.model import Ssh
+from trscaler_gen.transport.known_hosts import name_of
 
 _DEFAULT_CONFIG = "~/.ssh/config"
 _DEFAULT_KNOWN_HOSTS = "~/.ssh/known_hosts ~/.ssh/known_hosts2"
@@ -55,24 +56,26 @@ def resolve(node: str, address: str, ssh: Ssh) -> Target:
     text = _read_config(node, config, required=ssh.config is not None)
     host = ssh.host or address
     alias = next((name for name in (node, host) if _is_named(name, text)), address)
-    options = _look_up(node, alias, _layered(text, alias, host, address, ssh))
-    return _target(node, alias, ssh, options, config if text else None)
+    try:
+        options = SSHConfig.from_text(_layered(text, alias, host, address, ssh)).lookup(alias)
+        return _target(node, alias, ssh, options, config if text else None)
+    except (ConfigParseError, ValueError, KeyError) as error:
+        hint = f"this is how OpenSSH reads it: ssh -G {alias}"
+        raise NodeError(node, f"ssh_config cannot be used: {error}", hint=hint) from error
 
 
 def _target(node: str, alias: str, ssh: Ssh, options: SSHConfigDict, config: Path | None) -> Target:
     host, port = options["hostname"], int(options["port"])
-    known_hosts = f"{_known_hosts(options)} {_global_known_hosts(options)}"
+    files = options.get("identityfile", _default_identities())
     return Target(
         node=node,
         host=host,
         port=port,
         user=options["user"],
         alias=alias,
-        known_as=options.get("hostkeyalias") or (host if port == 22 else f"[{host}]:{port}"),
-        known_hosts=_paths(known_hosts),
-        identity_files=tuple(
-            Path(name).expanduser() for name in options.get("identityfile", _default_identities())
-        ),
+        known_as=options.get("hostkeyalias") or name_of(host, port),
+        known_hosts=_known_hosts(options),
+        identity_files=tuple(Path(name).expanduser() for name in files),
         identities_only=options.get("identitiesonly", "no").lower() == "yes",
         proxy_command=_proxy_command(options, config),
         config=config,
@@ -103,15 +106,6 @@ def _layered(text: str, alias: str, host: str, address: str, ssh: Ssh) -> str:
 def _block(settings: dict[str, str | int | None]) -> str:
     lines = [f"  {key} {value}" for key, value in settings.items() if value is not None]
     return "\n".join(["Host *", *lines])
-
-
-def _look_up(node: str, alias: str, text: str) -> SSHConfigDict:
-    try:
-        return SSHConfig.from_text(text).lookup(alias)
-    except (ConfigParseError, ValueError, KeyError) as error:
-        raise NodeError(
-            node, f"ssh_config cannot be used: {error}", hint="`ssh -G HOST` shows how ssh reads it"
-        ) from error
 
 
 def _is_named(name: str, text: str) -> bool:
@@ -159,16 +153,12 @@ def _included(patterns: str) -> Iterator[Path]:
         yield from sorted(Path("/").glob(str(absolute.relative_to("/"))))
 
 
-def _known_hosts(options: SSHConfigDict) -> str:
-    return str(options.get("userknownhostsfile", _DEFAULT_KNOWN_HOSTS))
-
-
-def _global_known_hosts(options: SSHConfigDict) -> str:
-    return str(options.get("globalknownhostsfile", _DEFAULT_GLOBAL_KNOWN_HOSTS))
-
-
-def _paths(words: str) -> tuple[Path, ...]:
-    return tuple(Path(word).expanduser() for word in shlex.split(words) if word.lower() != "none")
+def _known_hosts(options: SSHConfigDict) -> tuple[Path, ...]:
+    """The user's files first, then the host's."""
+    own = options.get("userknownhostsfile", _DEFAULT_KNOWN_HOSTS)
+    common = options.get("globalknownhostsfile", _DEFAULT_GLOBAL_KNOWN_HOSTS)
+    words = shlex.split(f"{own} {common}")
+    return tuple(Path(word).expanduser() for word in words if word.lower() != "none")
 
 
 def _default_identities() -> list[str]:

@@ -1,0 +1,322 @@
+"""Connections to real sshds: what is verified, how long anything may take, and what is said when it fails."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from ssh.nodes import Lan, await_true, fingerprint, free_port, make_key, public, silent_listener
+from trscaler_gen.errors import NodeError
+from trscaler_gen.transport import OUTPUT_LIMIT_BYTES, Target, connect
+
+
+def refusal(target: Target) -> NodeError:
+    """The error of a connection that must not come about."""
+    with pytest.raises(NodeError) as caught:
+        connect(target).close()
+    return caught.value
+
+
+@contextlib.contextmanager
+def agent_with(key: Path, folder: Path) -> Iterator[str]:
+    """An ssh-agent that holds one key (passphrase: secret); gives its socket."""
+    path = str(folder / "agent")
+    agent = subprocess.Popen(["ssh-agent", "-D", "-a", path], stdout=subprocess.DEVNULL)
+    try:
+        await_true(Path(path).exists, "the agent")
+        askpass = folder / "askpass"
+        askpass.write_text("#!/bin/sh\necho secret\n")
+        askpass.chmod(0o700)
+        env = os.environ | {
+            "SSH_AUTH_SOCK": path,
+            "SSH_ASKPASS": str(askpass),
+            "SSH_ASKPASS_REQUIRE": "force",
+        }
+        subprocess.run(["ssh-add", "-q", str(key)], env=env, check=True, stdin=subprocess.DEVNULL)
+        yield path
+    finally:
+        agent.kill()
+        agent.wait()
+
+
+# --- commands ----------------------------------------------------------------------------------------------
+
+
+def test_a_command_has_input_outputs_and_a_status(lan: Lan) -> None:
+    lan.boot("n1")
+    data = bytes(range(32, 127)) * 30_000
+    with lan.connect("n1") as connection:
+        done = connection.run(("sh", "-c", "sha256sum; echo oops >&2; exit 7"), stdin=data, timeout_s=10)
+        again = connection.run(("echo", "second"), timeout_s=10)
+    assert (done.status, done.stdout.split()[0]) == (7, hashlib.sha256(data).hexdigest())
+    assert done.stderr == "oops\n"
+    assert again.stdout == "second\n"
+
+
+def test_words_reach_the_node_as_they_are(lan: Lan) -> None:
+    lan.boot("n1")
+    hostile = "$(touch /root/owned); `id` 'x' \"y\" * \\ \n~"
+    with lan.connect("n1") as connection:
+        assert connection.run(("printf", "%s", hostile), timeout_s=5).stdout == hostile
+    assert lan.run("n1", "ls -A /root") == ""
+
+
+def test_a_command_that_does_not_end_is_left_after_its_time(lan: Lan) -> None:
+    lan.boot("n1")
+    with lan.connect("n1") as connection:
+        began = time.monotonic()
+        with pytest.raises(NodeError, match=r"no answer within 0\.5 s") as caught:
+            connection.run(("sleep", "60"), timeout_s=0.5)
+        assert time.monotonic() - began < 5
+        assert caught.value.command == "sleep 60"
+        assert connection.run(("echo", "alive"), timeout_s=5).stdout == "alive\n"
+
+
+def test_a_daemon_that_keeps_the_pipes_open_does_not_hold_us_up(lan: Lan) -> None:
+    lan.boot("n1")
+    with lan.connect("n1") as connection:
+        began = time.monotonic()
+        done = connection.run(("sh", "-c", "sleep 60 & echo started; exit 3"), timeout_s=30)
+    assert (done.status, done.stdout) == (3, "started\n")
+    assert time.monotonic() - began < 10
+
+
+def test_output_is_bounded_and_both_streams_are_read(lan: Lan) -> None:
+    lan.boot("n1")
+    flood = "head -c 5000000 /dev/zero | tr '\\0' e >&2; head -c 5000000 /dev/zero | tr '\\0' o"
+    with lan.connect("n1") as connection:
+        done = connection.run(("sh", "-c", flood), timeout_s=30)
+    assert done.status == 0
+    for text, letter in ((done.stdout, "o"), (done.stderr, "e")):
+        assert text.startswith(letter * OUTPUT_LIMIT_BYTES)
+        assert len(text) < OUTPUT_LIMIT_BYTES + 100
+        assert text.endswith("cut off]")
+
+
+def test_terminal_escapes_do_not_reach_the_terminal(lan: Lan) -> None:
+    lan.boot("n1")
+    with lan.connect("n1") as connection:
+        done = connection.run(("printf", r"a\033[2Jb\r\n\007c\t\302\233d\342\200\256e\377"), timeout_s=5)
+    assert done.stdout == "a[2Jb\nc\tde\N{REPLACEMENT CHARACTER}"
+
+
+def test_a_node_that_dies_ends_its_command(lan: Lan) -> None:
+    lan.boot("n1")
+    with lan.connect("n1") as connection:
+        lan.nodes["n1"].kill()
+        with pytest.raises(NodeError, match="connection lost"):
+            connection.run(("true",), timeout_s=20)
+
+
+# --- host keys ---------------------------------------------------------------------------------------------
+
+
+def test_an_unknown_host_key_is_shown_and_refused(lan: Lan) -> None:
+    lan.boot("n1")
+    lan.known_hosts.write_text("")
+    error = refusal(lan.target("n1"))
+    port = lan.nodes["n1"].port
+    assert "is not known" in error.message
+    assert fingerprint(lan.nodes["n1"].folder / "host_key") in error.message
+    assert f"ssh-keyscan -p {port} -t ed25519 127.0.0.1 >>{lan.known_hosts}" in error.hint
+
+
+def test_the_hint_for_an_unknown_host_key_works(lan: Lan) -> None:
+    lan.boot("n1")
+    lan.known_hosts.write_text("")
+    command = refusal(lan.target("n1")).hint.partition("accept it: ")[2]
+    subprocess.run(["sh", "-c", command], check=True, stderr=subprocess.DEVNULL)
+    connect(lan.target("n1")).close()
+
+
+def test_a_changed_host_key_is_refused_loudly(lan: Lan) -> None:
+    lan.boot("n1")
+    port = lan.nodes["n1"].port
+    old = make_key(lan.folder / "old_host_key")
+    lan.known_hosts.write_text(f"# a comment\n[127.0.0.1]:{port} {public(old)}\n")
+    error = refusal(lan.target("n1"))
+    assert "HAS CHANGED" in error.message
+    assert fingerprint(old) in error.message
+    assert fingerprint(lan.nodes["n1"].folder / "host_key") in error.message
+    assert f"{lan.known_hosts}:2" in error.message
+    assert "ssh-keygen -R" in error.hint
+    assert "listening in" in error.hint
+
+
+def test_a_revoked_host_key_is_refused(lan: Lan) -> None:
+    lan.boot("n1")
+    line = lan.known_hosts.read_text()
+    lan.known_hosts.write_text(f"{line}@revoked * {' '.join(line.split()[1:])}\n")
+    assert "IS REVOKED" in refusal(lan.target("n1")).message
+
+
+def test_hashed_names_are_found(lan: Lan) -> None:
+    lan.boot("n1")
+    subprocess.run(
+        ["ssh-keygen", "-q", "-H", "-f", str(lan.known_hosts)], check=True, stderr=subprocess.DEVNULL
+    )
+    assert lan.known_hosts.read_text().startswith("|1|")
+    connect(lan.target("n1")).close()
+
+
+def test_the_known_type_of_key_is_asked_for(lan: Lan) -> None:
+    rsa = lan.folder / "rsa_host_key"
+    subprocess.run(["ssh-keygen", "-q", "-t", "rsa", "-b", "2048", "-N", "", "-f", str(rsa)], check=True)
+    lan.boot("n1", extra=f"HostKey {rsa}")
+    lan.known_hosts.write_text(f"[127.0.0.1]:{lan.nodes['n1'].port} {public(rsa)}\n")
+    connect(lan.target("n1")).close()
+
+
+# --- authentication ----------------------------------------------------------------------------------------
+
+
+def test_a_key_that_the_node_does_not_know_is_refused(lan: Lan) -> None:
+    lan.boot("n1")
+    stranger = make_key(lan.folder / "stranger")
+    error = refusal(replace(lan.target("n1"), identity_files=(stranger,)))
+    assert "authentication as root" in error.message
+    assert "1 key refused" in error.message
+    assert "ssh-copy-id" in error.hint
+
+
+def test_an_identity_file_that_is_not_there_is_named(lan: Lan) -> None:
+    lan.boot("n1")
+    error = refusal(replace(lan.target("n1"), identity_files=(lan.folder / "nowhere",)))
+    assert "no key to offer" in error.message
+    assert f"identity file {lan.folder / 'nowhere'} does not exist" in error.message
+
+
+@pytest.mark.parametrize("form", [[], ["-m", "PEM"]])
+def test_an_encrypted_key_needs_the_agent(lan: Lan, monkeypatch: pytest.MonkeyPatch, form: list[str]) -> None:
+    lan.boot("n1")
+    key = lan.folder / "encrypted"
+    kind = ["-t", "rsa", "-b", "2048"]
+    subprocess.run(["ssh-keygen", "-q", *kind, *form, "-N", "secret", "-f", str(key)], check=True)
+    (lan.folder / "authorized_keys").write_text(public(key) + "\n")
+    target = replace(lan.target("n1"), identity_files=(key,))
+    error = refusal(target)
+    assert f"identity file {key} is encrypted and no agent holds it" in error.message
+
+    with agent_with(key, lan.folder) as path:
+        monkeypatch.setenv("SSH_AUTH_SOCK", path)
+        connect(target).close()
+
+
+def test_identities_only_keeps_the_agents_other_keys_back(lan: Lan, monkeypatch: pytest.MonkeyPatch) -> None:
+    lan.boot("n1")
+    stranger = make_key(lan.folder / "stranger")
+    target = replace(lan.target("n1"), identity_files=(stranger,), identities_only=True)
+    with agent_with(lan.folder / "id", lan.folder) as path:
+        monkeypatch.setenv("SSH_AUTH_SOCK", path)
+        assert "1 key refused" in refusal(target).message
+        connect(replace(target, identities_only=False)).close()
+
+
+def test_an_rsa_key_and_pem_files_work(lan: Lan) -> None:
+    lan.boot("n1")
+    key = lan.folder / "rsa"
+    command = ["ssh-keygen", "-q", "-t", "rsa", "-b", "2048", "-m", "PEM", "-N", "", "-f", str(key)]
+    subprocess.run(command, check=True)
+    (lan.folder / "authorized_keys").write_text(public(key) + "\n")
+    connect(replace(lan.target("n1"), identity_files=(key,))).close()
+
+
+def test_a_server_without_key_authentication_says_what_it_takes(lan: Lan) -> None:
+    lan.boot("n1", extra="Match all\n  PubkeyAuthentication no\n  PasswordAuthentication yes")
+    assert "takes no keys for root, only: password" in refusal(lan.target("n1")).message
+
+
+# --- networks ----------------------------------------------------------------------------------------------
+
+
+def test_nobody_listens(lan: Lan) -> None:
+    lan.boot("n1")
+    error = refusal(replace(lan.target("n1"), port=free_port()))
+    assert "connection refused" in error.message
+    assert "sshd" in error.hint
+
+
+def test_a_listener_that_never_speaks(lan: Lan) -> None:
+    lan.boot("n1")
+    with silent_listener() as port:
+        began = time.monotonic()
+        error = refusal(replace(lan.target("n1", timeout_s=1), port=port))
+    assert "did not speak SSH within 1 s" in error.message
+    assert time.monotonic() - began < 5
+
+
+def test_a_name_that_does_not_resolve(lan: Lan) -> None:
+    lan.boot("n1")
+    error = refusal(replace(lan.target("n1"), host="n1.invalid"))
+    assert "HostName" in error.hint
+
+
+# --- proxies -----------------------------------------------------------------------------------------------
+
+
+def proxied(lan: Lan, command: str) -> Target:
+    lan.write_config(f"Host n1\n  ProxyCommand {command}\n")
+    return lan.target("n1")
+
+
+def test_a_proxy_command_carries_the_connection_and_is_reaped(lan: Lan) -> None:
+    lan.boot("n1")
+    pid = lan.folder / "pid"
+    target = proxied(lan, f"sh -c 'echo $$ >{pid}; exec nc %h %p'")
+    with connect(target) as connection:
+        assert connection.run(("echo", "through"), timeout_s=5).stdout == "through\n"
+        assert Path(f"/proc/{pid.read_text().strip()}").exists()
+    assert not Path(f"/proc/{pid.read_text().strip()}").exists()
+
+
+def test_a_proxy_command_that_fails_says_why(lan: Lan) -> None:
+    lan.boot("n1")
+    error = refusal(proxied(lan, "sh -c 'echo no such namespace >&2; exit 4'"))
+    assert "ProxyCommand" in error.message
+    assert error.stderr == "no such namespace\nexit status 4"
+    assert error.command.startswith("sh -c")
+
+
+def test_a_proxy_command_that_hangs_is_killed_with_its_children(lan: Lan) -> None:
+    lan.boot("n1")
+    pid = lan.folder / "pid"
+    target = replace(proxied(lan, f"sh -c 'sleep 60 & echo $! >{pid}; wait'"), connect_timeout_s=1)
+    assert "did not speak SSH within 1 s" in refusal(target).message
+    child = Path(f"/proc/{pid.read_text().strip()}/cmdline")
+    # The orphan is reaped by init, when that comes round to it; a zombie has no command line.
+    await_true(lambda: not child.exists() or child.read_bytes() == b"", "the proxy's child to end")
+
+
+def test_a_jump_host_leads_to_the_node(lan: Lan) -> None:
+    lan.boot("jump", "n1")
+    lan.write_config("Host n1\n  ProxyJump jump\n")
+    with lan.connect("n1") as connection:
+        assert connection.run(("echo", "through"), timeout_s=5).stdout == "through\n"
+
+
+# --- nothing is left behind --------------------------------------------------------------------------------
+
+
+def test_nothing_is_printed_and_no_descriptor_is_left(lan: Lan, capfd: pytest.CaptureFixture[str]) -> None:
+    lan.boot("n1")
+
+    def descriptors() -> int:
+        return len(list(Path("/proc/self/fd").iterdir()))
+
+    before = descriptors()
+    with lan.connect("n1") as connection:
+        connection.run(("true",), timeout_s=5)
+    with silent_listener() as port:
+        refusal(replace(lan.target("n1", timeout_s=1), port=port))
+    refusal(proxied(lan, "false"))
+    refusal(replace(lan.target("n1"), proxy_command=None, identity_files=()))
+    assert descriptors() == before
+    assert capfd.readouterr() == ("", "")
