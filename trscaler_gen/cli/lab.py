@@ -103,7 +103,7 @@ def probe(
         sources=sources, interval_ms=interval_ms, seconds=seconds, family=version, destination=destination
     ).wait()
     if as_json:
-        click.echo(json.dumps(asdict(result), indent=1))
+        click.echo(json.dumps(result.as_json(), indent=1))
         return
     click.echo(_summary(result, interval_ms))
     if per_source:
@@ -151,7 +151,7 @@ def _summary(result: ProbeResult, interval_ms: float) -> str:
     sources = len(result.per_source)
     counts = (
         f"sent {result.sent}  lost {result.lost}  answered twice {result.doubled}  "
-        f"longest gap {result.longest_gap_ms:.1f} ms"
+        f"longest gap {result.longest_gap_ms:.1f} ms  slowest answer {result.slowest_answer_ms:.1f} ms"
     )
     lines = [f"{result.destination} asked by {sources} sources, each every {interval_ms:g} ms", counts]
     if result.late:

@@ -58,8 +58,7 @@ def build(directory: Path, plan: LabNetwork, inventory: str) -> State:
 
     Whatever fails on the way is raised and left lying: the caller clears it away.
     """
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    directory.mkdir(mode=0o700)
+    directory.mkdir(mode=0o700, parents=True)
     state = _first_state(plan, inventory)
     write_state(directory, state)
     for name in state.members:
@@ -116,7 +115,7 @@ def _wire(directory: Path, plan: LabNetwork, state: State) -> None:
     """Write every member's files, lay the wires, and say how to reach the nodes."""
     pids = {name: member.process.pid for name, member in state.members.items() if member.process}
     _write_files(directory, plan)
-    members.switch_ip(pids[SWITCH], network.wires_batch(plan, pids))
+    members.run_in_network(pids[SWITCH], ["ip", "-batch", "-"], network.wires_batch(plan, pids))
     keys = [
         (seat, (directory / "members" / seat.name / f"{ssh.HOST_KEY}.pub").read_text()) for seat in plan.nodes
     ]

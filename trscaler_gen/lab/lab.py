@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -25,7 +25,7 @@ from trscaler_gen.lab.build import build, require_tools, services_ready
 from trscaler_gen.lab.network import CLIENT, SWITCH, lab_network
 from trscaler_gen.lab.probe import Probe
 from trscaler_gen.lab.processes import MARKER_VARIABLE, Process, kill_all, lab_processes
-from trscaler_gen.lab.state import Member, State, lab_directory, read_state
+from trscaler_gen.lab.state import DEFAULT_DIRECTORY, Member, State, lab_directory, read_state
 
 DOWN_HINT = "take it down with `trscaler-gen lab down`"
 _CARRIER_DEADLINE_S = 5.0
@@ -243,12 +243,7 @@ class Lab:
         return member.process.pid
 
     def _switch(self, argv: Sequence[str]) -> str:
-        pid = self._pid(self.state.members[SWITCH])
-        command = [*members.nsenter(pid, "--net"), *argv]
-        result = subprocess.run(command, capture_output=True, text=True, check=False)
-        if result.returncode:
-            raise OperationError(f"the switch refused `{' '.join(argv)}`: {result.stderr.strip()}")
-        return result.stdout
+        return members.run_in_network(self._pid(self.state.members[SWITCH]), argv)
 
     def _ports(self) -> dict[str, str]:
         """The switch's ports and whether each is "up", "cut" or "silent"."""
@@ -314,8 +309,9 @@ def _clear(directory: Path) -> LeftOver:
     existed = directory.exists()
     if existed:
         shutil.rmtree(directory)
-    if directory.parent.name == "trscaler-gen" and not any(directory.parent.glob("*")):
-        directory.parent.rmdir()
+    if directory.parent == DEFAULT_DIRECTORY.parent:
+        with suppress(OSError):  # not empty: another lab's files; or it never was there
+            directory.parent.rmdir()
     return LeftOver(killed, existed)
 
 

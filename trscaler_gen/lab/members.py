@@ -10,7 +10,7 @@ import os
 import select
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -136,11 +136,11 @@ def nsenter(pid: int, *options: str) -> list[str]:
     return ["nsenter", f"--target={pid}", *options, "--"]
 
 
-def switch_ip(pid: int, batch: str) -> None:
-    """Give ip(8) a batch inside the network namespace of ``pid`` only."""
+def run_in_network(pid: int, argv: Sequence[str], input: str = "") -> str:
+    """Run a tool of the host in the network namespace of ``pid``; raises OperationError if it fails."""
     result = subprocess.run(
-        [*nsenter(pid, "--net"), "ip", "-batch", "-"],
-        input=batch,
+        [*nsenter(pid, "--net"), *argv],
+        input=input,
         capture_output=True,
         text=True,
         env={**os.environ, "PATH": PATH},
@@ -148,4 +148,5 @@ def switch_ip(pid: int, batch: str) -> None:
     )
     if result.returncode:
         complaint = result.stderr.strip().splitlines() or ["no message"]
-        raise OperationError(f"ip refused the lab's wires: {complaint[0]}")
+        raise OperationError(f"the lab's switch refused `{' '.join(argv)}`: {complaint[0]}")
+    return result.stdout

@@ -42,6 +42,8 @@ class ProbeResult:
     ``longest_gap_ms`` is the worst source's; ``lost_at_ms`` and ``doubled_at_ms`` are the send times of those
     probes since the start (``started_s``, CLOCK_MONOTONIC). ``late`` counts probes sent more than 10 ms after
     their time: if it is not 0, the machine was too busy for the rate that was asked for.
+    ``slowest_answer_ms`` is the longest that any answer took: hosts queue packets while they resolve a
+    neighbour's address.
     """
 
     destination: str
@@ -52,6 +54,7 @@ class ProbeResult:
     longest_gap_ms: float
     late: int
     worst_late_ms: float
+    slowest_answer_ms: float
     started_s: float
     lost_at_ms: tuple[float, ...]
     doubled_at_ms: tuple[float, ...]
@@ -77,6 +80,7 @@ def parse_report(destination: Address, report: Mapping[str, Any]) -> ProbeResult
         longest_gap_ms=max(source.longest_gap_ms for source in sources),
         late=report["late"],
         worst_late_ms=report["worst_late_ms"],
+        slowest_answer_ms=report["slowest_answer_ms"],
         started_s=report["started_s"],
         lost_at_ms=tuple(report["lost_at_ms"]),
         doubled_at_ms=tuple(report["doubled_at_ms"]),
@@ -122,7 +126,11 @@ class Probe:
             start_new_session=True,  # a Ctrl-C in the terminal is for its parent, which then asks it to stop
         )
         probe = cls(process, destination)
-        probe._await_start()
+        try:
+            probe._await_start()
+        except BaseException:
+            probe._abandon()
+            raise
         return probe
 
     def __enter__(self) -> Probe:
@@ -135,6 +143,11 @@ class Probe:
             self.stop()
         else:
             self._abandon()
+
+    @property
+    def pid(self) -> int:
+        """The prober's own process."""
+        return self._process.pid
 
     @property
     def elapsed_ms(self) -> float:
@@ -159,7 +172,6 @@ class Probe:
         ready, _, _ = select.select([self._process.stdout], [], [], _START_DEADLINE_S)
         words = self._process.stdout.readline().split() if ready else []
         if words[:1] != ["started"]:
-            self._abandon()
             raise OperationError(f"the prober did not start: {self._complaint()}")
         self.started_s = float(words[1])
 
@@ -174,17 +186,18 @@ class Probe:
         ready, _, _ = select.select([self._process.stdout], [], [], timeout_s)
         line = self._process.stdout.readline() if ready else ""
         if not line:
-            self._abandon()
             raise OperationError(f"the prober died: {self._complaint()}", "was the lab taken down meanwhile?")
         report: dict[str, Any] = json.loads(line)
         return report
 
     def _abandon(self) -> None:
         self._process.kill()
-        self._process.wait()
+        self._close()
 
     def _complaint(self) -> str:
+        """The last line of what a prober that failed has said; it is ended, if it has not ended itself."""
         assert self._process.stderr is not None
+        self._process.kill()
         told = self._process.stderr.read().strip().splitlines() or ["it says nothing"]
         self._close()
         return told[-1]

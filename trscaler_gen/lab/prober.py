@@ -80,6 +80,7 @@ class Prober:
         self.unanswered = 0
         self.late = 0
         self.worst_late_s = 0.0
+        self.slowest_answer_s = 0.0
         self.start = 0.0
         self.stopping = False
         self.epoll = select.epoll()
@@ -150,6 +151,9 @@ class Prober:
         if run_id != self.run_id or source_index != index or sequence >= len(source.answers):
             return
         source.by_node[answer[: -PAYLOAD.size - 1]] += 1
+        taken_s = time.monotonic() - self.start - source.sent_at[sequence]
+        if taken_s > self.slowest_answer_s:
+            self.slowest_answer_s = taken_s
         times = source.answers[sequence]
         if not times:
             self.unanswered -= 1
@@ -161,6 +165,7 @@ class Prober:
             "started_s": self.start,
             "late": self.late,
             "worst_late_ms": round(self.worst_late_s * 1000, 3),
+            "slowest_answer_ms": round(self.slowest_answer_s * 1000, 3),
             "lost_at_ms": self.times_ms(0, 0),
             "doubled_at_ms": self.times_ms(2, 255),
             "per_source": [report_source(source) for source in self.sources],

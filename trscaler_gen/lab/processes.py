@@ -1,7 +1,8 @@
 """The lab's processes, told apart from everybody else's without ever trusting a pid alone.
 
 Three signs, any of which is enough: a recorded pid whose start time is the recorded one; the lab's directory
-in the process's environment; a network namespace that such a process lives in and this program does not.
+in the process's environment; a network namespace that such a process lives in, and neither this program nor
+an ancestor of it (so never the host's own).
 """
 
 from __future__ import annotations
@@ -60,7 +61,10 @@ def lab_processes(directory: Path, recorded: Iterable[Process] = ()) -> set[Proc
     everybody = [pid for pid in _all_pids() if pid not in spared]
     known = {process.pid for process in recorded if process.alive}
     found = {pid for pid in everybody if pid in known or marker in _environment(pid)}
-    namespaces = {_network_namespace(pid) for pid in found} - {_network_namespace(os.getpid()), None}
+    # Just started, one may still be in its parent's namespace, which must never count as the lab's.
+    namespaces = (
+        {_network_namespace(pid) for pid in found} - {_network_namespace(pid) for pid in spared} - {None}
+    )
     found |= {pid for pid in everybody if _network_namespace(pid) in namespaces}
     return set(_living(found))
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from trscaler_gen.errors import OperationError
+from trscaler_gen.lab.members import PATH
 from trscaler_gen.lab.network import DEFAULT_SSH_PORT, LabNetwork, Seat
 
 SSH_CONFIG = "ssh_config"
@@ -20,7 +21,13 @@ def generate_keys(paths: Iterable[Path]) -> None:
     """Make an ed25519 key pair at each path, all at once; raises OperationError if one fails."""
     command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "trscaler-gen lab", "-f"]
     running = [
-        subprocess.Popen([*command, str(path)], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        subprocess.Popen(
+            [*command, str(path)],
+            env={"PATH": PATH},
+            stdin=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
         for path in paths
     ]
     complaints = [process.communicate()[1] for process in running]
