@@ -17,7 +17,7 @@ from trscaler_gen.lock import Lock, LockedNode
 from trscaler_gen.mac import HardwareAddress, inner_address
 
 #: two jiffies at HZ=250
-MIN_LEASE_MARGIN_MS = 8
+MIN_LEASE_MARGIN_MS = 5
 #: IFNAMSIZ less the terminating zero
 MAX_DEVICE_NAME = 15
 #: only MASTER or FAULT are ever meant; 255 could not be demoted and 0 says goodbye

@@ -1,0 +1,111 @@
+"""Which module may import what: the pure core stays pure, and each foreign tool has one door."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "trscaler_gen"
+
+#: modules that compute and touch nothing; inventory/load.py reads the one file it is given, by pathlib
+PURE = [
+    "bundle.py",
+    "errors.py",
+    "jhash.py",
+    "lock.py",
+    "mac.py",
+    "nodeplan.py",
+    "placement.py",
+    "render.py",
+    *(f"inventory/{path.name}" for path in (PACKAGE / "inventory").glob("*.py")),
+]
+IMPURE_IMPORTS = {"os", "subprocess", "socket", "time", "random", "secrets", "tempfile", "paramiko", "rich"}
+
+#: a foreign package -> the one module or folder that may import it
+DOORS = {
+    "jinja2": "render.py",
+    "paramiko": "transport/",
+    "rich": "console.py",
+    "nftables": "check/",
+    "click": "cli/",
+    "yaml": "inventory/",
+}
+
+#: from the bottom up; a module imports only from its own layer and those below
+LAYERS = [
+    {"errors", "text"},
+    {"mac", "jhash", "placement"},
+    {"inventory"},
+    {"lock"},
+    {"nodeplan"},
+    {"render"},
+    {"bundle"},
+    {"files", "lockfile"},
+    {"pipeline", "check", "transport", "lab"},
+    {"deploy"},
+    {"console"},
+    {"cli"},
+]
+
+
+def modules() -> list[Path]:
+    return sorted(PACKAGE.rglob("*.py"))
+
+
+def imports(path: Path) -> set[str]:
+    """Full names of every module that a file imports, at any depth of the file."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            names.add(node.module or "")
+    return names
+
+
+def layer_of(name: str) -> int | None:
+    return next((level for level, layer in enumerate(LAYERS) if name in layer), None)
+
+
+@pytest.mark.parametrize("name", PURE)
+def test_pure_modules_touch_nothing(name: str) -> None:
+    tops = {imported.partition(".")[0] for imported in imports(PACKAGE / name)}
+    assert not tops & IMPURE_IMPORTS
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_each_foreign_package_has_one_door(path: Path) -> None:
+    here = str(path.relative_to(PACKAGE))
+    for imported in imports(path):
+        door = DOORS.get(imported.partition(".")[0])
+        assert door is None or here.startswith(door), f"{here} imports {imported}, which belongs to {door}"
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_arrows_go_one_way(path: Path) -> None:
+    own = layer_of(path.relative_to(PACKAGE).parts[0].removesuffix(".py"))
+    if own is None:
+        assert path.name in ("__init__.py", "__main__.py"), f"{path} stands in no layer: name its place"
+        return
+    for imported in imports(path):
+        parts = imported.split(".")
+        level = layer_of(parts[1]) if parts[0] == "trscaler_gen" and len(parts) > 1 else None
+        assert level is None or level <= own, f"{path.name} imports {imported} from above"
+
+
+def test_the_rules_can_fail(tmp_path: Path) -> None:
+    guilty = tmp_path / "guilty.py"
+    guilty.write_text("def f():\n    import paramiko\n    from trscaler_gen.cli import main\n")
+    assert imports(guilty) == {"paramiko", "trscaler_gen.cli"}
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_functions_are_short(path: Path) -> None:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            assert node.end_lineno is not None
+            length = node.end_lineno - node.lineno + 1
+            assert length <= 50, f"{path.name}: {node.name} has {length} lines"

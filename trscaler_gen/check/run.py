@@ -1,0 +1,107 @@
+"""Start the sandboxes and collect what the tools said.
+
+A sandbox is one process in network and mount namespaces of its own; it dies with them, whatever happens.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from trscaler_gen.bundle import Bundle
+from trscaler_gen.errors import OperationError
+from trscaler_gen.files import write_folder
+
+#: what the sandbox calls -> the Debian package that brings it
+_TOOLS = {"unshare": "util-linux", "mount": "mount", "ip": "iproute2", "keepalived": "keepalived", "sh": "dash"}
+
+_TIMEOUT_S = 300
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a tool said against a file; ``output`` is the tool's own text."""
+
+    node: str
+    file: str
+    tool: str
+    output: str
+
+
+def check_bundles(bundles: Mapping[str, Bundle], links: Mapping[str, str]) -> tuple[Finding, ...]:
+    """Check every bundle; ``links`` names each node's link. No findings means that all tools are content.
+
+    Raises OperationError when a check could not be made: that is never a success.
+    """
+    _require_tools()
+    names = list(bundles)
+    workers = min(len(names), os.cpu_count() or 1)
+    with tempfile.TemporaryDirectory(prefix="trscaler-check-") as folder:
+        for name, bundle in bundles.items():
+            files = {file: (content, bundle.mode(file)) for file, content in bundle.files.items()}
+            write_folder(Path(folder) / name, files)
+        jobs = [[_job(Path(folder), bundles[n], links[n]) for n in names[i::workers]] for i in range(workers)]
+        with ThreadPoolExecutor(workers) as pool:
+            answers = list(pool.map(_run_sandbox, jobs))
+    findings = [Finding(**finding) for answer in answers for finding in answer]
+    return tuple(sorted(findings, key=lambda finding: names.index(finding.node)))
+
+
+def _job(folder: Path, bundle: Bundle, link: str) -> dict[str, str]:
+    return {
+        "node": bundle.node,
+        "cluster": bundle.cluster,
+        "generation": bundle.generation,
+        "link": link,
+        "folder": str(folder / bundle.node),
+    }
+
+
+def _require_tools() -> None:
+    for tool, package in _TOOLS.items():
+        if not shutil.which(tool, path=_search_path()):
+            raise OperationError(f"cannot check: {tool} is not installed", f"apt-get install {package}")
+
+
+def _search_path() -> str:
+    """Administrators' folders too: an ordinary user's PATH may lack them."""
+    return os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
+
+
+def _run_sandbox(jobs: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
+    unshare = ["unshare", "--net", "--mount", "--propagation", "private"]
+    if os.geteuid() != 0:
+        unshare += ["--user", "--map-root-user"]
+    try:
+        done = subprocess.run(
+            [*unshare, sys.executable, "-m", "trscaler_gen.check.sandbox"],
+            input=json.dumps(list(jobs)),
+            capture_output=True,
+            text=True,
+            timeout=_TIMEOUT_S,
+            env={**os.environ, "PATH": _search_path()},
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise OperationError(f"the check took longer than {_TIMEOUT_S} s", "is the machine overloaded?") from None
+    if done.returncode != 0:
+        raise OperationError(
+            f"the check could not be made: {_last_line(done.stderr)}",
+            "it needs root, or a kernel that lets users make namespaces (kernel.unprivileged_userns_clone)",
+        )
+    answer = json.loads(done.stdout)
+    assert isinstance(answer, list)
+    return answer
+
+
+def _last_line(text: str) -> str:
+    lines = text.strip().splitlines()
+    return lines[-1] if lines else "no reason given"

@@ -1,0 +1,134 @@
+"""The inside of a sandbox: loads rulesets for real, asks keepalived, lets sh read the scripts.
+
+Runs as a process of its own in fresh network and mount namespaces; reads jobs as JSON from standard
+input, prints findings as JSON. ``/etc`` is an empty file system here: a configuration is judged where it
+will stand, with its script beside it, because keepalived looks at both.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import nftables
+
+#: any address will do: the ruleset is to fit every hardware
+_HARDWARE_ADDRESS = "02:00:00:00:00:01"
+
+_TOOL_TIMEOUT_S = 60
+
+
+@dataclass(frozen=True)
+class Job:
+    """One node's files."""
+
+    node: str
+    cluster: str
+    generation: str
+    link: str
+    folder: str
+
+    @property
+    def home(self) -> Path:
+        """Where the files stand on the node."""
+        return Path("/etc/trscaler-gen") / self.cluster / "generations" / self.generation
+
+
+def main() -> None:
+    """Answer the jobs on standard input."""
+    jobs = [Job(**job) for job in json.load(sys.stdin)]
+    _empty_etc()
+    findings = [
+        {"node": job.node, "file": file, "tool": tool, "output": output}
+        for job in jobs
+        for file, tool, output in _check(job)
+    ]
+    json.dump(findings, sys.stdout)
+
+
+def _empty_etc() -> None:
+    """Mount an /etc that holds nothing but the users that keepalived looks up."""
+    kept = {name: Path("/etc", name).read_bytes() for name in ("passwd", "group")}
+    _run(["mount", "-t", "tmpfs", "-o", "mode=755", "none", "/etc"])
+    for name, content in kept.items():
+        Path("/etc", name).write_bytes(content)
+
+
+def _check(job: Job) -> Iterator[tuple[str, str, str]]:
+    """Yield ``(file, tool, output)`` for everything that a tool refuses."""
+    _place(job)
+    _run(["ip", "link", "add", job.link, "type", "veth", "peer", "name", "trscaler-peer"])
+    try:
+        yield from _check_manifest(job)
+        yield from _check_rulesets(job)
+        yield from _check_keepalived(job)
+        yield from _check_script(job)
+    finally:
+        _run(["ip", "link", "del", job.link])
+
+
+def _place(job: Job) -> None:
+    shutil.rmtree("/etc/trscaler-gen", ignore_errors=True)
+    shutil.copytree(job.folder, job.home)
+    current = job.home.parent.parent / "current"
+    current.symlink_to(Path("generations") / job.generation)
+
+
+def _check_manifest(job: Job) -> Iterator[tuple[str, str, str]]:
+    done = _tool(["sha256sum", "--check", "--strict", "--quiet", "MANIFEST"], job.home)
+    if done.returncode != 0:
+        yield "MANIFEST", "sha256sum", done.stdout + done.stderr
+
+
+def _check_rulesets(job: Job) -> Iterator[tuple[str, str, str]]:
+    """Load for real, not with --check: only a commit shows all that the kernel refuses."""
+    nft = nftables.Nftables()
+    nft.add_include_path(str(job.home))
+    nft.add_var(f"hwaddr={_HARDWARE_ADDRESS}")
+    for file in ("ruleset.nft", "boot.nft"):
+        status, _, error = nft.cmd_from_file(str(job.home / file))
+        if status != 0:
+            yield file, "nft", error
+    nft.cmd("flush ruleset")
+
+
+def _check_keepalived(job: Job) -> Iterator[tuple[str, str, str]]:
+    """Ask ``keepalived -t``, which says yes to a missing file and only warns of a script that it will not run."""
+    config = job.home.parent.parent / "current" / "keepalived.conf"
+    if not config.is_file() or config.stat().st_size == 0:
+        yield "keepalived.conf", "keepalived", "missing or empty"
+        return
+    done = _tool(["keepalived", "-t", f"--use-file={config}"], job.home)
+    output = (done.stdout + done.stderr).strip()
+    if done.returncode != 0 or "Disabling" in output:
+        yield "keepalived.conf", "keepalived", output or f"exit status {done.returncode}"
+
+
+def _check_script(job: Job) -> Iterator[tuple[str, str, str]]:
+    done = _tool(["sh", "-n", "node.sh"], job.home)
+    if done.returncode != 0:
+        yield "node.sh", "sh", done.stderr
+
+
+def _tool(argv: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        argv, cwd=folder, capture_output=True, text=True, timeout=_TOOL_TIMEOUT_S, check=False, env=_environment()
+    )
+
+
+def _environment() -> dict[str, str]:
+    return {"PATH": os.environ["PATH"], "LC_ALL": "C"}
+
+
+def _run(argv: list[str]) -> None:
+    subprocess.run(argv, check=True, timeout=_TOOL_TIMEOUT_S)
+
+
+if __name__ == "__main__":
+    main()
