@@ -70,6 +70,31 @@ def test_exec_passes_the_terminal_through(lab: Lab) -> None:
     assert run(lab.directory, "exec", "n1", "--", "test", "-t", "0").returncode == 1
 
 
+def test_a_control_c_in_exec_is_the_commands_alone(lab: Lab) -> None:
+    script = "trap 'echo caught; exit 5' INT; echo ready; while :; do sleep 0.05; done"
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.environ["TRSCALER_LAB_DIR"] = str(lab.directory)
+        os.execv(COMMAND[0], [*COMMAND, "exec", "n1", "--", "sh", "-c", script])
+    assert "ready" in read_until(terminal, "ready")
+    os.write(terminal, b"\x03")
+    assert "caught" in read_until(terminal, "caught")
+    _, status = os.waitpid(pid, 0)
+    assert os.waitstatus_to_exitcode(status) == 5
+    os.close(terminal)
+
+
+def read_until(terminal: int, word: str) -> str:
+    """What the terminal shows up to ``word``, or until the command ends."""
+    shown = ""
+    while word not in shown:
+        try:
+            shown += os.read(terminal, 4096).decode()
+        except OSError:  # EIO: nobody has it open any more
+            break
+    return shown
+
+
 def test_cut_status_mend(lab: Lab) -> None:
     assert run(lab.directory, "cut", "n3").returncode == 0
     assert any(line.split()[:3] == ["n3", "running", "cut"] for line in status_lines(lab))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 from dataclasses import asdict
 from ipaddress import IPv4Address, IPv6Address, ip_address
@@ -55,7 +56,12 @@ def up(inventory: Path) -> None:
 def exec_(name: str, argv: tuple[str, ...]) -> None:
     """Run COMMAND inside NAME: a node, `client` or `switch`. The exit status is the command's."""
     lab = Lab.load()
-    words = lab.command(name, argv[1:] if argv[0] == "--" else argv)
+    argv = argv[1:] if argv[0] == "--" else argv
+    words = lab.command(name, ["env", "--default-signal=INT,QUIT", "--", *argv])
+    for number in (signal.SIGINT, signal.SIGQUIT):
+        signal.signal(
+            number, signal.SIG_IGN
+        )  # a Ctrl-C is for the command, not for the nsenter that waits for it
     sys.stdout.flush()
     os.execvpe(words[0], words, lab.environment(name))
 

@@ -13,10 +13,11 @@ read -r pid _ </proc/self/stat # before the new /proc: here it is still the host
 # What the host can write, a node can only read; what a node must write is its own copy, in memory.
 private_files() {
     while read -r _ _ _ _ point _; do
-        case $point in
-            /proc* | /sys* | /dev*) ;;
-            *) mount -o remount,bind,ro "$point" ;;
+        case $point/ in
+            /proc/* | /sys/* | /dev/* | /run/* | /tmp/*) continue ;; # replaced below, or no files
+            *\\*) point=$(printf '%b' "$point") ;;                    # blanks are written as \040
         esac
+        mount -o remount,bind,ro "$point"
     done </proc/self/mountinfo
     mount -t tmpfs -o mode=755 lab /tmp
     for directory in etc var root home opt srv usr/local; do
