@@ -88,14 +88,15 @@ def _check_manifest(job: Job) -> Iterator[tuple[str, str, str]]:
 
 def _check_rulesets(job: Job) -> Iterator[tuple[str, str, str]]:
     """Load for real, not with --check: only a commit shows all that the kernel refuses."""
-    nft = nftables.Nftables()
-    nft.add_include_path(str(job.home))
-    nft.add_var(f"hwaddr={_HARDWARE_ADDRESS}")
     for file in ("ruleset.nft", "boot.nft"):
+        # A context for each: libnftables 1.0.6 corrupts its memory when a second command follows add_var.
+        nft = nftables.Nftables()
+        nft.add_include_path(str(job.home))
+        nft.add_var(f"hwaddr={_HARDWARE_ADDRESS}")
         status, _, error = nft.cmd_from_file(str(job.home / file))
         if status != 0:
             yield file, "nft", error
-    nft.cmd("flush ruleset")
+    nftables.Nftables().cmd("flush ruleset")
 
 
 def _check_keepalived(job: Job) -> Iterator[tuple[str, str, str]]:

@@ -24,9 +24,8 @@ def command(inventory: Path) -> None:
     compiled = compile_inventory(inventory)
     links = {name: compiled.inventory.link_of(name) for name in compiled.bundles}
     findings = check_bundles(compiled.bundles, links)
-    for finding in findings:
-        _show(finding)
     if findings:
+        _show(findings)
         raise OperationError(
             f"{len(findings)} generated files are refused",
             "the inventory is valid, so this is a bug in trscaler-gen or an unsupported version of the tool",
@@ -34,7 +33,14 @@ def command(inventory: Path) -> None:
     click.echo(f"{inventory}: {len(compiled.bundles)} nodes, every file accepted by nft, keepalived and sh")
 
 
-def _show(finding: Finding) -> None:
-    click.echo(f"{finding.node}/{finding.file}: {finding.tool} refuses it", err=True)
-    for line in finding.output.strip().splitlines()[:20]:
-        click.echo(f"  | {printable(line)}", err=True)
+def _show(findings: tuple[Finding, ...]) -> None:
+    """Show the first node's findings: the others' differ from them by little more than a number."""
+    first = findings[0].node
+    for finding in findings:
+        if finding.node == first:
+            click.echo(f"{finding.node}/{finding.file}: {finding.tool} refuses it", err=True)
+            for line in finding.output.strip().splitlines()[:20]:
+                click.echo(f"  | {printable(line)}", err=True)
+    others = sorted({finding.node for finding in findings} - {first})
+    if others:
+        click.echo(f"and files of {len(others)} more nodes: {', '.join(others)}", err=True)
