@@ -162,6 +162,13 @@ class SshNode:
             self.process.kill()
             self.process.wait()
             self.process = None
+            # The kernel ends the other processes of the namespace a moment later.
+            await_true(self._is_deaf, f"the end of {self.name}")
+
+    def _is_deaf(self) -> bool:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1):
+            return False
+        return True
 
     def tell(self, name: str, text: str = "") -> None:
         """Leave word for the node's script: ``fail-VERB`` (exit status), ``wait-VERB``, ``state``."""

@@ -289,7 +289,7 @@ def test_a_proxy_command_that_hangs_is_killed_with_its_children(lan: Lan) -> Non
     lan.boot("n1")
     pid = lan.folder / "pid"
     target = replace(proxied(lan, f"sh -c 'sleep 60 & echo $! >{pid}; wait'"), connect_timeout_s=1)
-    assert "did not speak SSH within 1 s" in refusal(target).message
+    assert "did not answer through the ProxyCommand within 1 s" in refusal(target).message
     child = Path(f"/proc/{pid.read_text().strip()}/cmdline")
     # The orphan is reaped by init, when that comes round to it; a zombie has no command line.
     await_true(lambda: not child.exists() or child.read_bytes() == b"", "the proxy's child to end")

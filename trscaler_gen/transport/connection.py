@@ -106,13 +106,19 @@ class Connection:
         done = threading.Event()
         transport.start_client(event=done)
         if not done.wait(timeout_s):
-            raise NodeError(
-                self.target.node,
-                f"{_place(self.target)} accepted the connection but did not speak SSH within {timeout_s:g} s",
-                hint=self._proxy_failure() or "is it an SSH server, and is it overloaded?",
-            )
+            raise self._silence()
         if not transport.is_active():
             raise self._no_ssh(transport.get_exception())
+
+    def _silence(self) -> NodeError:
+        place, timeout_s = _place(self.target), self.target.connect_timeout_s
+        if self._proxy is not None:
+            message = f"{place} did not answer through the ProxyCommand within {timeout_s:g} s"
+            hint = self._proxy_failure() or "is the node powered on, and does the ProxyCommand reach it?"
+        else:
+            message = f"{place} accepted the connection but did not speak SSH within {timeout_s:g} s"
+            hint = "is it an SSH server, and is it overloaded?"
+        return NodeError(self.target.node, message, hint=hint)
 
     def _no_ssh(self, error: Exception | None) -> NodeError:
         said = self._proxy_failure()
