@@ -60,7 +60,7 @@ class Watch:
                 self._advance()
             case NodeDone():
                 self._advance()
-                self._say(f"{event.phase}: {event.node}: {event.error.message if event.error else ''}", "red")
+                self._say(f"{event.phase}: {event.node} failed", "red")
             case Interrupted():
                 waiting = ", ".join(event.running) or "nobody"
                 self._say(f"interrupted: waiting for {waiting}; again: hang up at once", "yellow")

@@ -143,3 +143,12 @@ def test_only_a_node_that_left_can_be_forgotten(user: User) -> None:
     assert result.exit_code != 0
     assert "--forget n1" in result.stderr
     assert user.lan.journal == ()
+
+
+def test_the_same_trouble_on_all_nodes_is_told_once(user: User) -> None:
+    user.write("n1", "n2")
+    (user.lan.folder / "config").unlink()
+    result = user.apply()
+    assert result.exit_code == 1
+    errors = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert errors == [f"error: n1, n2: no such ssh configuration: {user.lan.folder / 'config'}"]

@@ -47,7 +47,7 @@ def test_progress_in_a_pipe_is_one_line_a_phase_and_one_a_failure() -> None:
         watch.on_event(Interrupted(("n2",)))
     assert file.getvalue().splitlines() == [
         "swap: n1, n2",
-        "swap: n2: [no]",
+        "swap: n2 failed",
         "interrupted: waiting for n2; again: hang up at once",
     ]
 

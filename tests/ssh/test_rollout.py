@@ -287,6 +287,29 @@ def test_ctrl_c_waits_for_what_runs_and_begins_nothing_new(lan: Lan) -> None:
     assert messages == {"n1": "staged, not activated", "n2": "nothing was done", "n3": "nothing was done"}
 
 
+def test_a_second_ctrl_c_hangs_up_at_once(lan: Lan) -> None:
+    lan.boot("n1")
+    lan.nodes["n1"].tell("wait-check")
+    waiting = threading.Event()
+
+    def on_event(event: Event) -> None:
+        if isinstance(event, Interrupted):
+            waiting.set()
+
+    def interrupt_twice() -> None:
+        await_true((lan.nodes["n1"].folder / "waiting-check").exists, "n1 to check")
+        os.kill(os.getpid(), signal.SIGINT)
+        assert waiting.wait(20)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt_twice)
+    thread.start()
+    with pytest.raises(KeyboardInterrupt):
+        apply(lan.work("one"), lan.connect, on_event=on_event)
+    thread.join()
+    assert not [other.name for other in threading.enumerate() if other.name.startswith("deploy")]
+
+
 def test_one_connection_per_node_and_events_in_order(lan: Lan) -> None:
     lan.boot("n1", "n2")
     opened: list[str] = []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import click
@@ -12,6 +12,7 @@ import click
 from trscaler_gen.cli import EXIT_ERROR, report
 from trscaler_gen.console import Watch, show_results
 from trscaler_gen.deploy import Action, NodeResult, Report, Work, apply
+from trscaler_gen.errors import NodeError
 from trscaler_gen.inventory.model import Inventory
 from trscaler_gen.lock import Lock, forget_retired
 from trscaler_gen.lockfile import write_lock
@@ -106,9 +107,26 @@ def _show(cluster: str, outcome: Report, as_json: bool) -> None:
         click.echo(json.dumps(_as_json(cluster, outcome), indent=2))
         return
     show_results(outcome.nodes)
-    for result in outcome.nodes:
-        if result.error is not None:
-            report(result.error)
+    for error in _told_once(result.error for result in outcome.nodes if result.error is not None):
+        report(error)
+
+
+def _told_once(errors: Iterable[NodeError]) -> Iterator[NodeError]:
+    """Each error once, with the names of all nodes that have it."""
+    nodes: dict[tuple[object, ...], list[NodeError]] = {}
+    for error in errors:
+        alike = (error.message, error.hint, error.command, error.status, error.stderr)
+        nodes.setdefault(alike, []).append(error)
+    for same in nodes.values():
+        first = same[0]
+        yield NodeError(
+            ", ".join(error.node for error in same),
+            first.message,
+            hint=first.hint,
+            command=first.command,
+            status=first.status,
+            stderr=first.stderr,
+        )
 
 
 def _as_json(cluster: str, outcome: Report) -> dict[str, object]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import ExitStack
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, TypeVar
@@ -76,10 +75,14 @@ class Fleet:
 
     def __exit__(self, *_: object) -> None:
         # Hanging up comes first: commands that still run (after a second Ctrl-C) then fail at once.
-        with ExitStack() as stack:
-            stack.callback(self._executor.shutdown)
-            for connection in self._connections.values():
-                stack.callback(connection.close)
+        self._hang_up()
+        self._executor.shutdown()
+        # A connection that was just being opened is there by now.
+        self._hang_up()
+
+    def _hang_up(self) -> None:
+        for connection in tuple(self._connections.values()):
+            connection.close()
 
     def each(
         self, phase: Phase, nodes: Iterable[str], task: Callable[[str, Connection], T]

@@ -4,8 +4,8 @@
 ``Connection``; ``Connection.run`` runs one command under a deadline. Host keys are verified always.
 """
 
-from trscaler_gen.transport.command import OUTPUT_LIMIT_BYTES, Completed, printable
+from trscaler_gen.transport.command import OUTPUT_LIMIT_BYTES, Completed, harmless
 from trscaler_gen.transport.connection import Connection, connect
 from trscaler_gen.transport.target import Target, resolve
 
-__all__ = ["OUTPUT_LIMIT_BYTES", "Completed", "Connection", "Target", "connect", "printable", "resolve"]
+__all__ = ["OUTPUT_LIMIT_BYTES", "Completed", "Connection", "Target", "connect", "harmless", "resolve"]

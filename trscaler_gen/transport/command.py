@@ -28,14 +28,14 @@ _CUT_OFF = "\n[more than 1 MiB: cut off]"
 
 @dataclass(frozen=True)
 class Completed:
-    """How a command ended. The texts are safe to show: see ``printable``."""
+    """How a command ended. The texts are safe to show: see ``harmless``."""
 
     status: int
     stdout: str
     stderr: str
 
 
-def printable(text: str) -> str:
+def harmless(text: str) -> str:
     """The text without control characters, terminal escapes and direction overrides; newline and tab stay."""
     return "".join(c for c in text if c in "\n\t" or unicodedata.category(c) not in ("Cc", "Cf", "Cs"))
 
@@ -47,7 +47,7 @@ def run(
 
     Raises NodeError if the connection breaks or ``timeout_s`` passes; any exit status is a result.
     """
-    shown = printable(shlex.join(argv)).splitlines()[0][:_SHOWN_COMMAND_CHARACTERS]
+    shown = harmless(shlex.join(argv)).splitlines()[0][:_SHOWN_COMMAND_CHARACTERS]
     deadline = time.monotonic() + timeout_s
     try:
         with contextlib.closing(transport.open_session(timeout=timeout_s)) as channel:
@@ -66,7 +66,7 @@ def run(
 
 
 def _reason(error: Exception) -> str:
-    return printable(str(error)) or type(error).__name__
+    return harmless(str(error)) or type(error).__name__
 
 
 def _feed(channel: Channel, data: bytes) -> None:
@@ -121,5 +121,5 @@ def _append(buffer: bytearray, data: bytes) -> None:
 
 
 def _text(buffer: bytearray) -> str:
-    text = printable(bytes(buffer[:OUTPUT_LIMIT_BYTES]).decode(errors="replace"))
+    text = harmless(bytes(buffer[:OUTPUT_LIMIT_BYTES]).decode(errors="replace"))
     return text + _CUT_OFF if len(buffer) > OUTPUT_LIMIT_BYTES else text

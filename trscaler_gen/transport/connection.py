@@ -16,7 +16,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 
 from trscaler_gen.errors import NodeError
 from trscaler_gen.transport import command, known_hosts
-from trscaler_gen.transport.command import Completed, printable
+from trscaler_gen.transport.command import Completed, harmless
 from trscaler_gen.transport.known_hosts import KnownHost, Verdict, fingerprint
 from trscaler_gen.transport.proxy import Proxy
 from trscaler_gen.transport.target import Target
@@ -125,14 +125,14 @@ class Connection:
         if said:
             message = f"the ProxyCommand for {self.target.host} failed"
             return NodeError(
-                self.target.node, message, command=printable(self.target.proxy_command or ""), stderr=said
+                self.target.node, message, command=harmless(self.target.proxy_command or ""), stderr=said
             )
-        reason = printable(str(error or "connection closed"))
+        reason = harmless(str(error or "connection closed"))
         hint = "is it an SSH server? MaxStartups in its sshd_config may refuse many connections at once"
         return NodeError(self.target.node, f"no SSH session with {_place(self.target)}: {reason}", hint=hint)
 
     def _proxy_failure(self) -> str:
-        return printable(self._proxy.failure()) if self._proxy is not None else ""
+        return harmless(self._proxy.failure()) if self._proxy is not None else ""
 
 
 def connect(target: Target) -> Connection:
@@ -269,7 +269,7 @@ def _agent_keys(problems: list[str]) -> Iterator[tuple[paramiko.PKey, ...]]:
         try:
             keys = stack.enter_context(contextlib.closing(paramiko.Agent())).get_keys()
         except (paramiko.SSHException, OSError) as error:
-            problems.append(f"the agent at SSH_AUTH_SOCK does not answer: {printable(str(error))}")
+            problems.append(f"the agent at SSH_AUTH_SOCK does not answer: {harmless(str(error))}")
         yield keys
 
 
@@ -278,7 +278,7 @@ def _try_key(target: Target, transport: paramiko.Transport, key: paramiko.PKey) 
     try:
         return not transport.auth_publickey(target.user, key)
     except paramiko.BadAuthenticationType as error:
-        offers = printable(", ".join(error.allowed_types))
+        offers = harmless(", ".join(error.allowed_types))
         message = f"{_place(target)} takes no keys for {target.user}, only: {offers}"
         raise NodeError(target.node, message, hint="enable PubkeyAuthentication there") from error
     except paramiko.AuthenticationException as error:
