@@ -116,6 +116,15 @@ def test_a_node_that_dies_ends_its_command(lan: Lan) -> None:
             connection.run(("true",), timeout_s=20)
 
 
+def test_a_closed_connection_says_so(lan: Lan) -> None:
+    lan.boot("n1")
+    connection = lan.connect("n1")
+    connection.close()
+    connection.close()
+    with pytest.raises(NodeError, match="was closed"):
+        connection.run(("true",), timeout_s=5)
+
+
 # --- host keys ---------------------------------------------------------------------------------------------
 
 

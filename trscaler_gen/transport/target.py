@@ -45,6 +45,11 @@ class Target:
     config: Path | None
     connect_timeout_s: float
 
+    @property
+    def place(self) -> str:
+        """Where it is, for messages."""
+        return f"{self.host} port {self.port}"
+
 
 def resolve(node: str, address: str, ssh: Ssh) -> Target:
     """Resolve one node's target.
