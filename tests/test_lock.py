@@ -27,7 +27,7 @@ from trscaler_gen.lock import (
     render_lock,
 )
 from trscaler_gen.lockfile import draw_seed, lock_path, read_lock, write_lock
-from trscaler_gen.placement import moved, movement_violations, place
+from trscaler_gen.placement import add_node, moved, movement_violations, place, violations
 
 SEED = 0x5EED0001
 
@@ -93,6 +93,21 @@ def test_new_node_is_inserted() -> None:
     assert movement_violations(before.placement, after.placement) == []
     assert {after.orders[bucket][0] for bucket in moved(before.placement, after.placement)} == {5}
     assert (after.epoch, after.removals) == (1, 0)
+
+
+def test_new_node_that_leaves_the_shares_uneven_counts_like_a_removal() -> None:
+    weights = {node: 100 if node in (1, 3, 9, 13) else 1 for node in range(1, 23)}
+    nodes = {f"n{node}": (f"192.0.2.{node}", weight) for node, weight in weights.items()}
+    placement = place({1: 100}, 1024)
+    for node in range(2, 22):
+        placement = add_node(placement, node, weights[node])
+    all_but_last = {name: node for name, node in nodes.items() if name != "n22"}
+    before = fresh(all_but_last, hash={"buckets": 1024}).with_orders(placement.orders)
+    assert violations(before.placement) == []
+    after = reconcile(inventory(nodes, hash={"buckets": 1024}), before, seed=1)
+    assert violations(after.placement) != []
+    assert after.removals == 1
+    assert reconcile(inventory(nodes, hash={"buckets": 1024}), after, seed=1) == after
 
 
 def test_removed_node_is_retired_and_keeps_its_id_taken() -> None:
