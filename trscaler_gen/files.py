@@ -12,7 +12,7 @@ from trscaler_gen.errors import OperationError
 
 
 def write_folder(folder: Path, files: Mapping[str, tuple[bytes, int]]) -> None:
-    """Replace ``folder`` by one that holds just ``files`` (name -> content, mode); 0700, as they are secret."""
+    """Replace ``folder`` by one that holds just ``files`` (name -> content, mode); 0700: they are secret."""
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         staging = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))

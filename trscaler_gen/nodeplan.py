@@ -22,6 +22,8 @@ MIN_LEASE_MARGIN_MS = 5
 MAX_DEVICE_NAME = 15
 #: only MASTER or FAULT are ever meant; 255 could not be demoted and 0 says goodbye
 VRRP_PRIORITY = 100
+#: an operator waits no longer than this for a node to serve
+MAX_WAIT_S = 50
 #: without a health command of the user's, the health check still looks after the ruleset
 RULESET_CHECK = Health(command=("/bin/true",))
 
@@ -99,6 +101,15 @@ class NodePlan:
     def last_stamp(self) -> int:
         """The highest stamp of this epoch; a known peer with a higher one makes this node outdated."""
         return 2 * self.epoch + 1
+
+    @property
+    def serves_within_s(self) -> int:
+        """Seconds after which a healthy node has sent its first heartbeat.
+
+        keepalived waits three intervals and a skew (RFC 9568, 6.1) after the first good health check.
+        """
+        heartbeats_s = -(-4 * self.interval_ms // 1000)
+        return min(MAX_WAIT_S, heartbeats_s + self.health_interval_s + 2)
 
     @property
     def has_ipv6(self) -> bool:

@@ -78,7 +78,7 @@ def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(template_folder()),
         undefined=jinja2.StrictUndefined,
-        autoescape=False,  # noqa: S701 - shell and nft text, quoted by the filters below
+        autoescape=False,  # shell and nft text: quoted by the filters below
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,

@@ -57,7 +57,11 @@ class Cluster:
     def cli(self, *argv: str) -> subprocess.CompletedProcess[str]:
         """Run trscaler-gen; a failure fails the test with its output."""
         done = subprocess.run(
-            [sys.executable, "-m", "trscaler_gen", *argv], capture_output=True, text=True, timeout=180, check=False
+            [sys.executable, "-m", "trscaler_gen", *argv],
+            capture_output=True,
+            text=True,
+            timeout=180,
+            check=False,
         )
         assert done.returncode == 0, done.stdout + done.stderr
         return done

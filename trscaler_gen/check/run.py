@@ -21,7 +21,13 @@ from trscaler_gen.errors import OperationError
 from trscaler_gen.files import write_folder
 
 #: what the sandbox calls -> the Debian package that brings it
-_TOOLS = {"unshare": "util-linux", "mount": "mount", "ip": "iproute2", "keepalived": "keepalived", "sh": "dash"}
+_TOOLS = {
+    "unshare": "util-linux",
+    "mount": "mount",
+    "ip": "iproute2",
+    "keepalived": "keepalived",
+    "sh": "dash",
+}
 
 _TIMEOUT_S = 300
 
@@ -91,7 +97,9 @@ def _run_sandbox(jobs: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
             check=False,
         )
     except subprocess.TimeoutExpired:
-        raise OperationError(f"the check took longer than {_TIMEOUT_S} s", "is the machine overloaded?") from None
+        raise OperationError(
+            f"the check took longer than {_TIMEOUT_S} s", "is the machine overloaded?"
+        ) from None
     if done.returncode != 0:
         raise OperationError(
             f"the check could not be made: {_last_line(done.stderr)}",

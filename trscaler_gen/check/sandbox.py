@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import nftables
@@ -100,7 +100,7 @@ def _check_rulesets(job: Job) -> Iterator[tuple[str, str, str]]:
 
 
 def _check_keepalived(job: Job) -> Iterator[tuple[str, str, str]]:
-    """Ask ``keepalived -t``, which says yes to a missing file and only warns of a script that it will not run."""
+    """Ask ``keepalived -t``, which accepts a missing file and only warns of a script that it will not run."""
     config = job.home.parent.parent / "current" / "keepalived.conf"
     if not config.is_file() or config.stat().st_size == 0:
         yield "keepalived.conf", "keepalived", "missing or empty"
@@ -119,7 +119,13 @@ def _check_script(job: Job) -> Iterator[tuple[str, str, str]]:
 
 def _tool(argv: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        argv, cwd=folder, capture_output=True, text=True, timeout=_TOOL_TIMEOUT_S, check=False, env=_environment()
+        argv,
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=_TOOL_TIMEOUT_S,
+        check=False,
+        env=_environment(),
     )
 
 

@@ -28,5 +28,7 @@ def command(inventory: Path, output: Path) -> None:
     compiled = compile_inventory(inventory)
     write_lock(compiled.lock_path, compiled.lock)
     for name, bundle in compiled.bundles.items():
-        write_folder(output / name, {file: (content, bundle.mode(file)) for file, content in bundle.files.items()})
+        write_folder(
+            output / name, {file: (content, bundle.mode(file)) for file, content in bundle.files.items()}
+        )
     click.echo(f"{len(compiled.bundles)} bundles in {output}, lock in {compiled.lock_path}")

@@ -20,13 +20,14 @@ private_files() {
         mount -o remount,bind,ro "$point"
     done </proc/self/mountinfo
     mount -t tmpfs -o mode=755 lab /tmp
-    for directory in etc var root home opt srv usr/local; do
+    for directory in etc var home opt srv usr/local; do
         [ -d "/$directory" ] || continue
         mkdir -p "/tmp/upper/$directory" "/tmp/work/$directory"
         mount -t overlay -o "lowerdir=/$directory,upperdir=/tmp/upper/$directory,workdir=/tmp/work/$directory" lab "/$directory"
     done
     mount -t tmpfs -o mode=1777 lab /tmp # hides the copies; the overlays hold on to them
     mount -t tmpfs -o mode=1777 lab /dev/shm
+    mount -t tmpfs -o mode=700 lab /root # not the host's: its shell profile would run with every command over SSH
     mount -t tmpfs -o mode=755 lab /run
 }
 

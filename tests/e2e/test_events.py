@@ -1,0 +1,166 @@
+"""What happens to a cluster, under probes: the events of the table in docs/benchmarks.md.
+
+Heartbeats every 100 ms, three may be missed: a lease is 350 ms, a node's own 5 ms shorter. In those 5 ms
+nobody owns what a silent node owned, so each of its sources can lose the one probe that falls into them.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import pytest
+
+from tests.e2e.cluster import UNHEALTHY, Cluster, eventually
+from trscaler_gen.lab.probe import ProbeResult
+
+VICTIM = "n2"
+OTHERS = ("n1", "n3", "n4")
+SOURCES = 100
+INTERVAL_MS = 100
+DAEMONS = "$(cat /run/trscaler-gen/e2e/keepalived.pid) $(cat /run/trscaler-gen/e2e/vrrp.pid)"
+
+#: served again within 3.5 intervals and 50 ms, and a probe is sent only every so often
+LONGEST_GAP_MS = 3.5 * 100 + 50 + INTERVAL_MS
+
+
+@dataclass
+class Watched:
+    """Probes under way; the result is there once the block has ended."""
+
+    results: list[ProbeResult] = field(default_factory=list)
+
+    @property
+    def result(self) -> ProbeResult:
+        return self.results[0]
+
+
+@contextmanager
+def under_probes(cluster: Cluster, interval_ms: float = INTERVAL_MS, family: int = 4) -> Iterator[Watched]:
+    """Probe while the block runs, and for half a second before and after."""
+    watched = Watched()
+    with cluster.lab.probing(sources=SOURCES, interval_ms=interval_ms, family=family) as probe:
+        time.sleep(0.5)
+        yield watched
+        time.sleep(0.5)
+        watched.results.append(probe.stop())
+
+
+def on(cluster: Cluster, command: str) -> None:
+    cluster.lab.exec(VICTIM, ["sh", "-c", command])
+
+
+def sources_of(node: str, result: ProbeResult) -> int:
+    """How many sources a node answered at all."""
+    return sum(1 for source in result.per_source if source.by_node.get(node))
+
+
+def start(cluster: Cluster) -> None:
+    assert "serving" in cluster.script(VICTIM, "up").stdout
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that takes the victim away, what brings it back, and how many probes a source may lose."""
+
+    name: str
+    go: Callable[[Cluster], object]
+    back: Callable[[Cluster], object]
+    lost_per_source: int
+
+
+EVENTS = [
+    # A cut is noticed when the lease ends, 3.5 intervals later.
+    Event("cut", lambda c: c.lab.cut(VICTIM), lambda c: c.lab.mend(VICTIM), 4),
+    Event("keepalived stopped", lambda c: on(c, f"kill {DAEMONS}"), start, 0),
+    Event("keepalived killed", lambda c: on(c, f"kill -9 {DAEMONS}"), start, 1),
+    Event(
+        "keepalived frozen",
+        lambda c: on(c, f"kill -STOP {DAEMONS}"),
+        lambda c: on(c, f"kill -CONT {DAEMONS}"),
+        1,
+    ),
+    Event(
+        "health check failed",
+        lambda c: on(c, f"touch {UNHEALTHY}"),
+        lambda c: on(c, f"rm {UNHEALTHY}"),
+        0,
+    ),
+    Event("node taken down", lambda c: c.script(VICTIM, "down"), start, 0),
+]
+
+
+@pytest.mark.parametrize("event", EVENTS, ids=lambda event: event.name)
+def test_others_take_over_and_give_back(cluster: Cluster, event: Event) -> None:
+    with under_probes(cluster) as gone:
+        event.go(cluster)
+        cluster.settle(OTHERS)
+    assert gone.result.doubled == 0
+    assert gone.result.lost <= event.lost_per_source * sources_of(VICTIM, gone.result)
+    assert gone.result.longest_gap_ms <= LONGEST_GAP_MS
+
+    with under_probes(cluster) as back:
+        event.back(cluster)
+        cluster.settle()
+    assert back.result.by_node[VICTIM] > 0
+    assert (back.result.lost, back.result.doubled) == (0, 0)
+
+
+def test_flushed_ruleset_fails_closed_and_heals(cluster: Cluster) -> None:
+    """`nft flush ruleset` on a node: it answers nothing until its rules are back."""
+    with under_probes(cluster, interval_ms=20) as watched:
+        on(cluster, "nft flush ruleset")
+        eventually(lambda: cluster.state(VICTIM)["ruleset"] == "intact", "the rules are back")
+        cluster.settle()
+    assert watched.result.doubled == 0
+    assert 0 < watched.result.lost <= 20 * sources_of(VICTIM, watched.result)
+
+
+def test_flushed_node_that_nothing_heals_is_replaced_within_a_lease(cluster: Cluster) -> None:
+    """Watcher and health check wait for a lock here, so this is the kernel's part alone.
+
+    keepalived goes on: its heartbeats carry no stamp now, and must count for nothing.
+    """
+    on(cluster, "setsid flock /run/trscaler-gen/e2e/lock sleep 3 >/dev/null 2>&1 &")
+    with under_probes(cluster, interval_ms=20) as watched:
+        on(cluster, "nft flush ruleset")
+        cluster.settle(OTHERS)
+        assert "table" not in cluster.lab.exec(VICTIM, ["nft", "list", "tables"]).stdout
+    assert watched.result.doubled == 0
+    assert watched.result.longest_gap_ms <= LONGEST_GAP_MS
+    cluster.settle()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    ["nft add rule netdev trscaler_e2e decide accept", "nft delete table netdev trscaler_e2e"],
+    ids=["altered", "deleted"],
+)
+def test_damaged_ruleset_is_put_back(cluster: Cluster, damage: str) -> None:
+    on(cluster, damage)
+    eventually(lambda: cluster.state(VICTIM)["ruleset"] == "intact", "the rules are back")
+    cluster.settle()
+
+
+def test_rank_maps_cannot_be_altered(cluster: Cluster) -> None:
+    """The fingerprint covers rules only: the kernel itself must refuse a change of the maps."""
+    listing = cluster.lab.exec(VICTIM, ["nft", "-t", "list", "maps", "netdev"]).stdout
+    rank0 = next(word for word in listing.split() if word.startswith("rank0_"))
+    rank0 = f"netdev trscaler_e2e {rank0}"
+    for change in (f"add element {rank0} {{ 5 : 9 }}", f"flush map {rank0}"):
+        done = cluster.lab.exec(VICTIM, ["nft", change], check=False)
+        assert "busy" in done.stderr
+
+
+def test_swap_on_all_nodes_under_load(cluster: Cluster) -> None:
+    """Two inventories in turn: every node's rules and maps are replaced, twenty times."""
+    original = cluster.path.read_text()
+    with under_probes(cluster, interval_ms=20) as watched:
+        for turn in range(10):
+            cluster.path.write_text(original.replace("/run/unhealthy", f"/run/unhealthy-{turn}"))
+            cluster.cli("apply", str(cluster.path))
+            cluster.path.write_text(original)
+            cluster.cli("apply", str(cluster.path))
+    assert (watched.result.lost, watched.result.doubled) == (0, 0)
