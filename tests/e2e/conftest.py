@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.e2e.cluster import Cluster, running_cluster
+from .cluster import Cluster, running_cluster
 
 
 @pytest.fixture(scope="package")

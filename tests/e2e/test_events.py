@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from tests.e2e.cluster import UNHEALTHY, Cluster, eventually
 from trscaler_gen.lab.probe import ProbeResult
+
+from .cluster import UNHEALTHY, Cluster, eventually
 
 VICTIM = "n2"
 OTHERS = ("n1", "n3", "n4")
