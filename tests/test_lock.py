@@ -6,6 +6,7 @@ import os
 import stat
 from collections.abc import Callable, Mapping
 from functools import partial
+from ipaddress import IPv4Address
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -137,12 +138,13 @@ def test_retired_node_comes_back_as_a_new_one() -> None:
     assert back.removals == 1
 
 
-def test_changed_address_keeps_the_id_and_the_orders() -> None:
+def test_changed_address_is_another_node_and_the_old_one_is_to_be_stopped() -> None:
     before = fresh({"a": "192.0.2.1", "b": "192.0.2.2"})
     after = reconcile(inventory({"a": "192.0.2.1", "b": "192.0.2.9"}), before, seed=1)
-    assert ids(after) == ids(before)
-    assert str(after.nodes[1].address) == "192.0.2.9"
-    assert after.orders == before.orders
+    assert ids(after) == {"a": 1, "b": 3}
+    assert after.retired == (RetiredNode(2, "b", IPv4Address("192.0.2.2")),)
+    again = reconcile(inventory({"a": "192.0.2.1", "b": "192.0.2.2"}), after, seed=1)
+    assert [str(node.address) for node in again.retired] == ["192.0.2.9"]
 
 
 def test_node_renamed_in_place_keeps_its_id_and_is_not_to_be_stopped() -> None:
@@ -209,6 +211,9 @@ def test_weight_below_one_bucket_is_refused() -> None:
         {"hash": {"buckets": 128}},
         {"mac": {"mode": "stealth"}},
         {"mac": {"address": "03:00:5d:00:01:01"}},
+        {"heartbeat": {"interval_ms": 200}},
+        {"heartbeat": {"missed": 5}},
+        {"heartbeat": {"first_vrid": 50}},
     ],
     ids=str,
 )
@@ -354,7 +359,7 @@ def cut(text: str) -> str:
             "lock-version",
             'the lock says "version: 2"; this release reads version 1',
         ),
-        (merged, 32, "lock-conflict", "the lock holds a merge conflict"),
+        (merged, 35, "lock-conflict", "the lock holds a merge conflict"),
         (
             swap_two,
             8,
@@ -363,27 +368,27 @@ def cut(text: str) -> str:
         ),
         (edit("# It is a secret", "# It is public"), 8, "lock-digest", "the lock was changed since"),
         (edit("removals: 0", "removals: 1"), 8, "lock-digest", "the lock was changed since"),
-        (repeat_one, 32, "lock-corrupt", "the order of bucket 0007 does not name every node once"),
+        (repeat_one, 35, "lock-corrupt", "the order of bucket 0007 does not name every node once"),
         (edit("epoch: 1", "epoch: 0"), 10, "lock-corrupt", "epoch cannot be read"),
-        (edit("epoch: 1\n", ""), 87, "lock-corrupt", "the line epoch is missing"),
+        (edit("epoch: 1\n", ""), 90, "lock-corrupt", "the line epoch is missing"),
         (edit("seed: 0x", "seed: "), 11, "lock-corrupt", "seed cannot be read"),
         (edit("hash-input: s", "hash-input: x"), 12, "lock-corrupt", "hash-input cannot be read"),
         (edit("mac-mode: m", "mac-mode: x"), 14, "lock-corrupt", "mac-mode cannot be read"),
         (edit("cluster-mac: 03:", "cluster-mac: "), 15, "lock-corrupt", "cluster-mac cannot be read"),
         (
             edit("buckets: 64", "buckets: 65"),
-            88,
+            91,
             "lock-corrupt",
             "1 of 65 buckets have no order, 0064 is the",
         ),
-        (edit("buckets: 64", "buckets: 63"), 88, "lock-corrupt", "there is no bucket 0063: the lock has 63"),
-        (edit("node 4: n4", "node 1: n4"), 22, "lock-corrupt", "node 1 stands in line 19 already"),
+        (edit("buckets: 64", "buckets: 63"), 91, "lock-corrupt", "there is no bucket 0063: the lock has 63"),
+        (edit("node 4: n4", "node 1: n4"), 25, "lock-corrupt", "node 1 stands in line 22 already"),
         (edit("node 4: n4", "node 4: n1"), 0, "lock-corrupt", "two nodes have the name n1"),
-        (edit("node 4:", "retired 1:"), 22, "lock-corrupt", "retired 1 cannot be read"),
-        (edit(" weight 1", ""), 19, "lock-corrupt", "node 1 cannot be read"),
-        (edit("node 4: n4", "node 65: n4"), 22, "lock-corrupt", "node 65 cannot be read"),
-        (edit("node 1: ", "knot 1: "), 19, "lock-corrupt", "this line does not belong into a lock"),
-        (edit("0000: ", "0000 "), 25, "lock-corrupt", "this line does not belong into a lock"),
+        (edit("node 4:", "retired 1:"), 25, "lock-corrupt", "retired 1 cannot be read"),
+        (edit(" weight 1", ""), 22, "lock-corrupt", "node 1 cannot be read"),
+        (edit("node 4: n4", "node 65: n4"), 25, "lock-corrupt", "node 65 cannot be read"),
+        (edit("node 1: ", "knot 1: "), 22, "lock-corrupt", "this line does not belong into a lock"),
+        (edit("0000: ", "0000 "), 28, "lock-corrupt", "this line does not belong into a lock"),
     ],
 )
 def test_corrupt_lock_is_refused(spoil: Callable[[str], str], line: int, code: str, message: str) -> None:

@@ -35,9 +35,14 @@ def make_bundle(plan: NodePlan) -> Bundle:
     return Bundle(plan.cluster, plan.node, generation, {**files, MANIFEST: manifest})
 
 
+def manifest_heading(node: str, cluster: str) -> str:
+    """How every manifest of this node begins: by this a folder is known to be ours."""
+    return f"# trscaler-gen: the files of node {node} of cluster {cluster}, "
+
+
 def _manifest(plan: NodePlan, files: Mapping[str, bytes]) -> bytes:
     lines = [
-        f"# trscaler-gen: the files of node {plan.node} of cluster {plan.cluster}, epoch {plan.epoch}",
+        f"{manifest_heading(plan.node, plan.cluster)}epoch {plan.epoch}",
         "# check them with: sha256sum -c MANIFEST",
         *(f"{hashlib.sha256(content).hexdigest()}  {name}" for name, content in sorted(files.items())),
     ]

@@ -5,45 +5,112 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
+from trscaler_gen.bundle import MANIFEST, Bundle, manifest_heading
 from trscaler_gen.errors import OperationError
 
 
-def write_folder(folder: Path, files: Mapping[str, tuple[bytes, int]]) -> None:
-    """Replace ``folder`` by one that holds just ``files`` (name -> content, mode); 0700: they are secret."""
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+@dataclass(frozen=True)
+class StagedBundles:
+    """Bundles that are on the disk already, beside the folders that they are to replace."""
+
+    output: Path
+    staging: Path
+    bundles: Mapping[str, Bundle]
+
+    def take_place(self) -> tuple[str, ...]:
+        """Rename the bundles into place; returns the nodes whose folders are gone, no node of the cluster now."""
+        with _told(self.output):
+            leavers = self._leavers()
+            for name in self.bundles:
+                self._set_aside(name)
+                (self.staging / name).rename(self.output / name)
+            for name in leavers:
+                self._set_aside(name)
+        return leavers
+
+    def refuse_strangers(self) -> None:
+        """Raise OperationError where a node's folder holds anything but this cluster's bundle of that node."""
+        for name, bundle in self.bundles.items():
+            folder = self.output / name
+            taken = folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
+            if taken and not _is_bundle(folder, bundle.cluster):
+                raise OperationError(
+                    f"{folder} is no bundle of cluster {bundle.cluster}; nothing was written",
+                    "give another folder to -o, or move this one away",
+                )
+
+    def _set_aside(self, name: str) -> None:
+        """A rename cannot replace a folder that holds files."""
+        folder = self.output / name
+        if folder.exists():
+            folder.rename(self.staging / f"old-{name}")
+
+    def _leavers(self) -> tuple[str, ...]:
+        cluster = next(iter(self.bundles.values())).cluster
+        there = sorted(folder.name for folder in self.output.iterdir() if _is_bundle(folder, cluster))
+        return tuple(name for name in there if name not in self.bundles)
+
+
+@contextmanager
+def staged_bundles(output: Path, bundles: Mapping[str, Bundle]) -> Iterator[StagedBundles]:
+    """Write bundles beside the folders of ``output``; what has not taken its place at the end is gone.
+
+    Raises OperationError, and then nothing in ``output`` has changed. Folders are 0700: they hold a secret.
+    """
+    with _made(output), _told(output):
+        staging = Path(tempfile.mkdtemp(prefix=".trscaler-gen-", dir=output))
         try:
-            for name, (content, mode) in files.items():
-                _write(staging / name, content, mode)
-            _take_place(staging, folder)
+            staged = StagedBundles(output, staging, bundles)
+            staged.refuse_strangers()
+            for name, bundle in bundles.items():
+                write_bundle(staging / name, bundle)
+            yield staged
         finally:
             shutil.rmtree(staging, ignore_errors=True)
+
+
+def write_bundle(folder: Path, bundle: Bundle) -> None:
+    """Write a bundle's files to a folder that does not exist yet."""
+    folder.mkdir(mode=0o700)
+    for name, content in bundle.files.items():
+        descriptor = os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, bundle.mode(name))
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+
+
+def _is_bundle(folder: Path, cluster: str) -> bool:
+    """Whether the folder holds this cluster's bundle of the node that the folder is named after."""
+    manifest = folder / MANIFEST
+    if folder.is_symlink() or not manifest.is_file():
+        return False
+    return manifest.read_bytes().startswith(manifest_heading(folder.name, cluster).encode())
+
+
+@contextmanager
+def _made(folder: Path) -> Iterator[None]:
+    """Make a folder for the block; if the block fails, the folders that were made for it are gone again."""
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    with _told(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    except BaseException:
+        for path in missing:
+            if not any(path.iterdir()):
+                path.rmdir()
+        raise
+
+
+@contextmanager
+def _told(folder: Path) -> Iterator[None]:
+    """Say in the user's words what the operating system refused."""
+    try:
+        yield
     except OSError as error:
-        raise OperationError(
-            f"cannot write {folder}: {error.strerror}", "nothing was replaced; free the space or the path"
-        ) from error
-
-
-def _write(path: Path, content: bytes, mode: int) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-
-
-def _take_place(staging: Path, folder: Path) -> None:
-    """Rename over a folder that is ours: a rename cannot replace a folder that holds files."""
-    if folder.exists():
-        if any(folder.iterdir()) and not (folder / "MANIFEST").exists():
-            raise OperationError(
-                f"{folder} holds files that are no bundle", "give another folder to -o, or empty this one"
-            )
-        old = Path(tempfile.mkdtemp(prefix=f".{folder.name}-old-", dir=folder.parent))
-        folder.rename(old / folder.name)
-        staging.rename(folder)
-        shutil.rmtree(old)
-    else:
-        staging.rename(folder)
+        hint = "nothing was replaced; free the space or the path, and build again"
+        raise OperationError(f"cannot write {folder}: {error.strerror}", hint) from error

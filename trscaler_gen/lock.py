@@ -3,7 +3,11 @@
 The inventory says what the cluster is to be; the lock remembers what was decided for it once: node ids, the
 hash seed, the cluster's hardware address, and every bucket's order of nodes. ``reconcile`` brings the two
 together and changes as little as it can. The epoch guards the contract that all nodes must share to agree on
-a packet's owner (hash input, buckets, hardware address and its mode); it goes up when one of these changes.
+a packet's owner: what is hashed, whom neighbours send to, and how heartbeats are sent and leases counted. It
+goes up when one of these changes, so that nodes of the two sides never take each other for alive.
+
+A node is what its address reaches: another name for the same address is the same node, and another address
+under the same name is another node, the old one of which has to be stopped.
 
 As text the lock has one fact per line and one line per bucket, so that a diff shows what changed. A digest
 over all other lines sees to it that neither a hand nor a merge changes it unnoticed. The text is valid YAML
@@ -44,7 +48,8 @@ _RESTORE = "restore the lock from version control; it is never edited by hand"
 _DIGEST = "digest: "
 _CONFLICT = re.compile(r"(<{7}|={7}|>{7}|\|{7})( |$)")
 _SCALARS = ("version", "digest", "cluster", "epoch", "seed", "hash-input", "buckets", "mac-mode")
-_KEYS = re.compile(rf"(?:{'|'.join(_SCALARS)}|cluster-mac|removals|(?:node|retired) \d+|\d{{4,5}})")
+_NUMBERS = ("interval-ms", "missed", "first-vrid", "removals")
+_KEYS = re.compile(rf"(?:{'|'.join((*_SCALARS, *_NUMBERS))}|cluster-mac|(?:node|retired) \d+|\d{{4,5}})")
 
 T = TypeVar("T")
 
@@ -78,6 +83,9 @@ class Lock:
     hash_input: HashInput
     mac_mode: MacMode
     cluster_mac: HardwareAddress
+    interval_ms: int
+    missed: int
+    first_vrid: int
     nodes: tuple[LockedNode, ...]
     retired: tuple[RetiredNode, ...]
     removals: int
@@ -94,9 +102,10 @@ class Lock:
         return Placement({node.node_id: node.weight for node in self.nodes}, self.orders)
 
     @property
-    def contract(self) -> tuple[str, int, str, HardwareAddress]:
+    def contract(self) -> tuple[object, ...]:
         """What all nodes of one epoch agree on, beside the seed."""
-        return (self.hash_input, self.buckets, self.mac_mode, self.cluster_mac)
+        heartbeat = (self.interval_ms, self.missed, self.first_vrid)
+        return (self.hash_input, self.buckets, self.mac_mode, self.cluster_mac, *heartbeat)
 
     def with_orders(self, orders: tuple[Order, ...]) -> Lock:
         """Copy the lock with other orders."""
@@ -147,6 +156,9 @@ def _fresh(inventory: Inventory, seed: int) -> Lock:
         hash_input=inventory.hash.input,
         mac_mode=inventory.mac.mode,
         cluster_mac=_cluster_mac(inventory, None),
+        interval_ms=inventory.heartbeat.interval_ms,
+        missed=inventory.heartbeat.missed,
+        first_vrid=inventory.heartbeat.first_vrid,
         nodes=nodes,
         retired=(),
         removals=0,
@@ -164,27 +176,19 @@ def _cluster_mac(inventory: Inventory, lock: Lock | None) -> HardwareAddress:
 
 
 def _kept_ids(inventory: Inventory, lock: Lock) -> dict[str, int]:
-    """Name in the inventory -> id in the lock: by name, and for a node renamed in place by its address."""
-    kept = {node.name: node.node_id for node in lock.nodes if node.name in inventory.nodes}
-    gone = {node.address: node.node_id for node in lock.nodes if node.name not in inventory.nodes}
-    for name, node in inventory.nodes.items():
-        if name not in kept and node.address in gone:
-            kept[name] = gone.pop(node.address)
-    return kept
+    """Name in the inventory -> id in the lock, by address."""
+    ids = {node.address: node.node_id for node in lock.nodes}
+    return {name: ids[node.address] for name, node in inventory.nodes.items() if node.address in ids}
 
 
 def _retired(inventory: Inventory, lock: Lock, kept: Mapping[str, int]) -> tuple[RetiredNode, ...]:
-    """List who is to be stopped: not who came back, nor whose address now serves as another node."""
+    """List who is to be stopped: everybody who was a node at an address that is none any more."""
     ids = frozenset(kept.values())
     gone = [
         RetiredNode(node.node_id, node.name, node.address) for node in lock.nodes if node.node_id not in ids
     ]
     addresses = {node.address for node in inventory.nodes.values()}
-    absent = [
-        node
-        for node in (*lock.retired, *gone)
-        if node.name not in inventory.nodes and node.address not in addresses
-    ]
+    absent = [node for node in (*lock.retired, *gone) if node.address not in addresses]
     return tuple(sorted(absent, key=lambda node: node.node_id))
 
 
@@ -263,6 +267,9 @@ def _renew_contract(inventory: Inventory, before: Lock, changed: Lock) -> Lock:
         hash_input=inventory.hash.input,
         mac_mode=inventory.mac.mode,
         cluster_mac=_cluster_mac(inventory, before),
+        interval_ms=inventory.heartbeat.interval_ms,
+        missed=inventory.heartbeat.missed,
+        first_vrid=inventory.heartbeat.first_vrid,
     )
     if renewed.contract == before.contract:
         return renewed
@@ -326,6 +333,9 @@ def _scalar_lines(lock: Lock) -> list[str]:
         f"buckets: {lock.buckets}",
         f"mac-mode: {lock.mac_mode}",
         f"cluster-mac: {lock.cluster_mac}",
+        f"interval-ms: {lock.interval_ms}",
+        f"missed: {lock.missed}",
+        f"first-vrid: {lock.first_vrid}",
         "# nodes removed since the orders were made: each one leaves the shares a little less even",
         f"removals: {lock.removals}",
     ]
@@ -429,9 +439,12 @@ def parse_lock(text: str, source: str) -> Lock:
         hash_input=entries.read("hash-input", _hash_input, "source"),
         mac_mode=entries.read("mac-mode", _mac_mode, "multicast"),
         cluster_mac=entries.read("cluster-mac", HardwareAddress.parse, HardwareAddress(0)),
+        interval_ms=entries.read("interval-ms", _number, 1),
+        missed=entries.read("missed", _number, 1),
+        first_vrid=entries.read("first-vrid", _number, 1),
         nodes=nodes,
         retired=retired,
-        removals=entries.read("removals", lambda value: _in_range(value, 0, 10**9), 0),
+        removals=entries.read("removals", _number, 0),
         orders=(),
     )
     report.stop_if_any()
@@ -519,6 +532,10 @@ def _in_range(text: str, low: int, high: int) -> int:
     if not low <= value <= high:
         raise ValueError(f"{value} is not in {low}..{high}")
     return value
+
+
+def _number(text: str) -> int:
+    return _in_range(text, 0, 10**9)
 
 
 def _seed(text: str) -> int:

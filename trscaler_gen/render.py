@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
 
@@ -16,9 +16,9 @@ import jinja2
 from trscaler_gen import __version__
 from trscaler_gen.nodeplan import NodePlan, Rank
 
-#: file of the bundle -> template
+_RULESET = "ruleset.nft.j2"
+#: the other files of the bundle -> template
 _FILES = {
-    "ruleset.nft": "ruleset.nft.j2",
     "boot.nft": "boot.nft.j2",
     "keepalived.conf": "keepalived.conf.j2",
     "node.sh": "node.sh.j2",
@@ -28,6 +28,10 @@ _FILES = {
 }
 
 _ELEMENTS_PER_LINE = 8
+
+#: The maps of a ruleset are named after its content, for their elements never change in place: another
+#: content brings maps of other names. Until the content is known this stands for the name.
+_NO_TAG_YET = "\0"
 
 #: What is hashed, in nft's words. An ICMP error quotes the packet that we sent, after 8 bytes of its own
 #: header: the quoted destination is the flow's source. Offsets in bits: RFC 791 3.1, RFC 8200 3.
@@ -56,21 +60,17 @@ def template_folder() -> Path:
 
 def render_node(plan: NodePlan) -> dict[str, bytes]:
     """Render every file of one node, by file name."""
-    facts = {"plan": plan, "version": __version__, "tag": _tag(plan), "hashed": _HASHED[plan.hash_input]}
-    return {
-        name.format(unit=plan.unit): _environment().get_template(template).render(facts).encode()
-        for name, template in _FILES.items()
-    }
+    facts = {"plan": plan, "version": __version__, "hashed": _HASHED[plan.hash_input]}
+    ruleset = _render(_RULESET, facts, tag=_NO_TAG_YET)
+    tag = hashlib.sha256(ruleset.encode()).hexdigest()[:8]
+    texts = {"ruleset.nft": ruleset.replace(_NO_TAG_YET, tag)}
+    for name, template in _FILES.items():
+        texts[name.format(unit=plan.unit)] = _render(template, facts, tag=tag)
+    return {name: text.encode() for name, text in texts.items()}
 
 
-def _tag(plan: NodePlan) -> str:
-    """Name this content of the rank maps: equal tags mean equal rulesets, so the maps can stay.
-
-    A map's elements never change in place; a ruleset with other content brings maps of other names.
-    """
-    template = (template_folder() / _FILES["ruleset.nft"]).read_bytes()
-    facts = tuple(getattr(plan, name) for name in plan.__dataclass_fields__)
-    return hashlib.sha256(template + repr(facts).encode()).hexdigest()[:8]
+def _render(template: str, facts: Mapping[str, object], *, tag: str) -> str:
+    return _environment().get_template(template).render(facts, tag=tag)
 
 
 @cache

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from trscaler_gen.bundle import Bundle
 from trscaler_gen.errors import OperationError
-from trscaler_gen.files import write_folder
+from trscaler_gen.files import write_bundle
 
 #: what the sandbox calls -> the Debian package that brings it
 _TOOLS = {
@@ -52,8 +52,7 @@ def check_bundles(bundles: Mapping[str, Bundle], links: Mapping[str, str]) -> tu
     workers = min(len(names), os.cpu_count() or 1)
     with tempfile.TemporaryDirectory(prefix="trscaler-check-") as folder:
         for name, bundle in bundles.items():
-            files = {file: (content, bundle.mode(file)) for file, content in bundle.files.items()}
-            write_folder(Path(folder) / name, files)
+            write_bundle(Path(folder) / name, bundle)
         jobs = [[_job(Path(folder), bundles[n], links[n]) for n in names[i::workers]] for i in range(workers)]
         with ThreadPoolExecutor(workers) as pool:
             answers = list(pool.map(_run_sandbox, jobs))

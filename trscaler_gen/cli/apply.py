@@ -14,7 +14,7 @@ from trscaler_gen.console import Watch, show_results
 from trscaler_gen.deploy import Action, NodeResult, Report, Work, apply
 from trscaler_gen.errors import NodeError
 from trscaler_gen.inventory.model import Inventory
-from trscaler_gen.lock import Lock, forget_retired
+from trscaler_gen.lock import Lock, RetiredNode, forget_retired
 from trscaler_gen.lockfile import write_lock
 from trscaler_gen.pipeline import Compiled, compile_inventory
 from trscaler_gen.transport import Connection, connect, resolve
@@ -46,7 +46,7 @@ def command(inventory: Path, parallel: int, forget: tuple[str, ...], as_json: bo
     Example: trscaler-gen apply inventory/lab.yaml
     """
     compiled = compile_inventory(inventory)
-    lock = _forget(compiled.lock, forget)
+    lock = _forget(compiled.inventory, compiled.lock, forget)
     with Watch() as watch:
         outcome = apply(
             _work(compiled, lock),
@@ -55,14 +55,22 @@ def command(inventory: Path, parallel: int, forget: tuple[str, ...], as_json: bo
             on_event=watch.on_event,
             before_change=lambda: write_lock(compiled.lock_path, lock),
         )
-    _forget_stopped(compiled.lock_path, lock, outcome)
+    _forget_stopped(compiled, lock, outcome)
     _show(compiled.inventory.cluster, outcome, as_json)
     if not outcome.is_complete:
         sys.exit(_EXIT_INTERRUPTED if outcome.interrupted else EXIT_ERROR)
 
 
-def _forget(lock: Lock, names: tuple[str, ...]) -> Lock:
-    ids = {node.name: node.node_id for node in lock.retired}
+def _departed(inventory: Inventory, lock: Lock) -> dict[str, RetiredNode]:
+    """Who is to be stopped, by name; with the address where another node has the name now."""
+    return {
+        f"{node.name}@{node.address}" if node.name in inventory.nodes else node.name: node
+        for node in lock.retired
+    }
+
+
+def _forget(inventory: Inventory, lock: Lock, names: tuple[str, ...]) -> Lock:
+    ids = {label: node.node_id for label, node in _departed(inventory, lock).items()}
     unknown = [name for name in names if name not in ids]
     if unknown:
         waiting = ", ".join(ids) or "none"
@@ -78,28 +86,29 @@ def _work(compiled: Compiled, lock: Lock) -> Work:
         cluster=inventory.cluster,
         bundles=compiled.bundles,
         links={name: inventory.link_of(name) for name in inventory.nodes},
-        retired=tuple(node.name for node in lock.retired),
+        retired=tuple(_departed(inventory, lock)),
     )
 
 
 def _connector(inventory: Inventory, lock: Lock) -> Callable[[str], Connection]:
     """How to reach a node by name; one that has left the inventory is reached as the others are."""
-    departed = {node.name: str(node.address) for node in lock.retired}
+    departed = _departed(inventory, lock)
 
     def connector(name: str) -> Connection:
         if name in departed:
-            return connect(resolve(name, departed[name], inventory.ssh))
+            return connect(resolve(name, str(departed[name].address), inventory.ssh))
         return connect(resolve(name, str(inventory.nodes[name].address), inventory.ssh_of(name)))
 
     return connector
 
 
-def _forget_stopped(lock_path: Path, lock: Lock, outcome: Report) -> None:
+def _forget_stopped(compiled: Compiled, lock: Lock, outcome: Report) -> None:
     """A node that was stopped gives its id back."""
     stopped = {result.node for result in outcome.nodes if result.action is Action.STOPPED}
-    ids = [node.node_id for node in lock.retired if node.name in stopped]
+    departed = _departed(compiled.inventory, lock)
+    ids = [node.node_id for label, node in departed.items() if label in stopped]
     if ids:
-        write_lock(lock_path, forget_retired(lock, ids))
+        write_lock(compiled.lock_path, forget_retired(lock, ids))
 
 
 def _show(cluster: str, outcome: Report, as_json: bool) -> None:

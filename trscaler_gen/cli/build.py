@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from trscaler_gen.files import write_folder
+from trscaler_gen.files import staged_bundles
 from trscaler_gen.lockfile import write_lock
 from trscaler_gen.pipeline import compile_inventory
 
@@ -23,12 +23,14 @@ from trscaler_gen.pipeline import compile_inventory
 def command(inventory: Path, output: Path) -> None:
     """Write every node's files to a folder, one folder a node.
 
+    The folders of nodes that have left the inventory are removed; nobody else's files are touched.
+
     Example: trscaler-gen build inventory/lab.yaml -o build/
     """
     compiled = compile_inventory(inventory)
-    write_lock(compiled.lock_path, compiled.lock)
-    for name, bundle in compiled.bundles.items():
-        write_folder(
-            output / name, {file: (content, bundle.mode(file)) for file, content in bundle.files.items()}
-        )
+    with staged_bundles(output, compiled.bundles) as staged:
+        write_lock(compiled.lock_path, compiled.lock)
+        removed = staged.take_place()
     click.echo(f"{len(compiled.bundles)} bundles in {output}, lock in {compiled.lock_path}")
+    if removed:
+        click.echo(f"removed the bundles of {', '.join(removed)}: no nodes of {inventory} any more")

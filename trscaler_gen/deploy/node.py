@@ -64,9 +64,11 @@ def archive(bundle: Bundle) -> bytes:
     return buffer.getvalue()
 
 
-def call(node: str, connection: Connection, cluster: str, generation: str, verb: str) -> None:
-    """Run a verb of a generation's node.sh; raises NodeError if it fails."""
-    _expect_success(node, _run(connection, cluster, generation, verb), verb)
+def call(node: str, connection: Connection, cluster: str, generation: str, verb: str) -> str:
+    """Run a verb of a generation's node.sh and answer its last line; raises NodeError if it fails."""
+    done = _run(connection, cluster, generation, verb)
+    _expect_success(node, done, verb)
+    return done.stdout.strip().rpartition("\n")[2].removeprefix(f"{cluster}: ")
 
 
 def swap(node: str, connection: Connection, bundle: Bundle) -> str:

@@ -220,23 +220,24 @@ class _Rollout:
         self._each(Phase.SWAP, tuple(node for node in running if node not in silent), task, then)
 
     def _start(self) -> None:
-        def task(node: str, connection: Connection) -> None:
+        def task(node: str, connection: Connection) -> str:
             bundle = self.work.bundles[node]
             if node in self.must_restart:
                 self._take_down(node, connection)
-            call(node, connection, bundle.cluster, bundle.generation, "up")
+            return call(node, connection, bundle.cluster, bundle.generation, "up")
 
-        def then(node: str, _: None) -> None:
+        def then(node: str, said: str) -> None:
             restarted = node in self.must_restart
-            self._done(node, Action.RESTARTED if restarted else Action.STARTED)
+            self._done(node, Action.RESTARTED if restarted else Action.STARTED, said)
 
         self._each(Phase.START, self._open_nodes(), task, then)
 
     # --- what became of the nodes ------------------------------------------------------------------
 
-    def _done(self, node: str, action: Action) -> None:
+    def _done(self, node: str, action: Action, said: str = "") -> None:
         before, after = self.facts[node].running, self.work.bundles[node].generation
-        self.results[node] = NodeResult(node, action, before, after, self.must_restart.get(node, ""))
+        message = "; ".join(filter(None, (self.must_restart.get(node), said)))
+        self.results[node] = NodeResult(node, action, before, after, message)
 
     def _look_at_failed_nodes(self) -> None:
         """Ask what they run now, so that nobody has to guess; who cannot say keeps an empty answer."""
