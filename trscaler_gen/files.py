@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -23,18 +24,17 @@ class StagedBundles:
     bundles: Mapping[str, Bundle]
 
     def take_place(self) -> tuple[str, ...]:
-        """Rename the bundles into place; returns the nodes whose folders are gone, no node of the cluster now."""
-        with _told(self.output):
+        """Rename the bundles into place; returns the nodes that left the cluster: their folders went."""
+        with _told(self.output), _undisturbed():
             leavers = self._leavers()
             for name in self.bundles:
-                self._set_aside(name)
-                (self.staging / name).rename(self.output / name)
+                self._replace(name)
             for name in leavers:
                 self._set_aside(name)
         return leavers
 
     def refuse_strangers(self) -> None:
-        """Raise OperationError where a node's folder holds anything but this cluster's bundle of that node."""
+        """Raise OperationError where a node's folder is there and is not its bundle of this cluster."""
         for name, bundle in self.bundles.items():
             folder = self.output / name
             taken = folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
@@ -44,11 +44,19 @@ class StagedBundles:
                     "give another folder to -o, or move this one away",
                 )
 
-    def _set_aside(self, name: str) -> None:
-        """A rename cannot replace a folder that holds files."""
+    def _replace(self, name: str) -> None:
+        """Exchange a folder: a rename cannot replace one that holds files."""
+        old = self._set_aside(name)
+        try:
+            (self.staging / name).rename(self.output / name)
+        except OSError:
+            if old:
+                old.rename(self.output / name)
+            raise
+
+    def _set_aside(self, name: str) -> Path | None:
         folder = self.output / name
-        if folder.exists():
-            folder.rename(self.staging / f"old-{name}")
+        return folder.rename(self.staging / f"old-{name}") if folder.exists() else None
 
     def _leavers(self) -> tuple[str, ...]:
         cluster = next(iter(self.bundles.values())).cluster
@@ -104,6 +112,16 @@ def _made(folder: Path) -> Iterator[None]:
             if not any(path.iterdir()):
                 path.rmdir()
         raise
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Keep a Ctrl-C waiting until the block is over, so that no folder is missing after it."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextmanager

@@ -5,6 +5,7 @@ A sandbox is one process in network and mount namespaces of its own; it dies wit
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import shutil
@@ -14,6 +15,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from trscaler_gen.bundle import Bundle
@@ -27,6 +29,7 @@ _TOOLS = {
     "ip": "iproute2",
     "keepalived": "keepalived",
     "sh": "dash",
+    "sha256sum": "coreutils",
 }
 
 _TIMEOUT_S = 300
@@ -55,7 +58,7 @@ def check_bundles(bundles: Mapping[str, Bundle], links: Mapping[str, str]) -> tu
             write_bundle(Path(folder) / name, bundle)
         jobs = [[_job(Path(folder), bundles[n], links[n]) for n in names[i::workers]] for i in range(workers)]
         with ThreadPoolExecutor(workers) as pool:
-            answers = list(pool.map(_run_sandbox, jobs))
+            answers = list(pool.map(partial(_run_sandbox, folder), jobs))
     findings = [Finding(**finding) for answer in answers for finding in answer]
     return tuple(sorted(findings, key=lambda finding: names.index(finding.node)))
 
@@ -74,6 +77,11 @@ def _require_tools() -> None:
     for tool, package in _TOOLS.items():
         if not shutil.which(tool, path=_search_path()):
             raise OperationError(f"cannot check: {tool} is not installed", f"apt-get install {package}")
+    if importlib.util.find_spec("nftables") is None:
+        raise OperationError(
+            f"cannot check: {sys.executable} has no module nftables",
+            "apt-get install python3-nftables; in a virtual environment make setup links it",
+        )
 
 
 def _search_path() -> str:
@@ -81,13 +89,13 @@ def _search_path() -> str:
     return os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
 
 
-def _run_sandbox(jobs: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
+def _run_sandbox(folder: str, jobs: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
     unshare = ["unshare", "--net", "--mount", "--propagation", "private"]
     if os.geteuid() != 0:
         unshare += ["--user", "--map-root-user"]
     try:
         done = subprocess.run(
-            [*unshare, sys.executable, "-m", "trscaler_gen.check.sandbox"],
+            [*unshare, sys.executable, "-m", "trscaler_gen.check.sandbox", folder],
             input=json.dumps(list(jobs)),
             capture_output=True,
             text=True,

@@ -1,8 +1,8 @@
 """The inside of a sandbox: loads rulesets for real, asks keepalived, lets sh read the scripts.
 
-Runs as a process of its own in fresh network and mount namespaces; reads jobs as JSON from standard
-input, prints findings as JSON. ``/etc`` is an empty file system here: a configuration is judged where it
-will stand, with its script beside it, because keepalived looks at both.
+Runs as a process of its own in fresh network and mount namespaces, with a folder for its mounts as its
+argument; reads jobs as JSON from standard input, prints findings as JSON. ``/etc`` is empty here: a
+configuration is judged where it will stand, with its script beside it, because keepalived looks at both.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,7 +44,7 @@ class Job:
 def main() -> None:
     """Answer the jobs on standard input."""
     jobs = [Job(**job) for job in json.load(sys.stdin)]
-    _empty_etc()
+    _enter_own_root()
     findings = [
         {"node": job.node, "file": file, "tool": tool, "output": output}
         for job in jobs
@@ -52,12 +53,24 @@ def main() -> None:
     json.dump(findings, sys.stdout)
 
 
-def _empty_etc() -> None:
-    """Mount an /etc that holds nothing but the users that keepalived looks up."""
-    kept = {name: Path("/etc", name).read_bytes() for name in ("passwd", "group")}
-    _run(["mount", "-t", "tmpfs", "-o", "mode=755", "none", "/etc"])
-    for name, content in kept.items():
-        Path("/etc", name).write_bytes(content)
+def _enter_own_root() -> None:
+    """Make a root directory whose /etc holds nothing but the users that keepalived looks up.
+
+    keepalived runs no script below a directory that is not root's, and for an ordinary user even the host's /
+    is not: inside his namespace root is he himself.
+    """
+    root = Path(tempfile.mkdtemp(prefix="root-", dir=sys.argv[1]))
+    _run(["mount", "-t", "tmpfs", "-o", "mode=755", "none", str(root)])
+    for path in Path("/").iterdir():
+        if path.is_symlink():
+            (root / path.name).symlink_to(path.readlink())
+        elif path.is_dir():
+            (root / path.name).mkdir()
+            if path.name != "etc":
+                _run(["mount", "--rbind", str(path), str(root / path.name)])
+    for name in ("passwd", "group"):
+        (root / "etc" / name).write_bytes(Path("/etc", name).read_bytes())
+    os.chroot(root)
 
 
 def _check(job: Job) -> Iterator[tuple[str, str, str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 
 import click
@@ -21,7 +22,9 @@ VERBS = {
 }
 
 EXIT_ERROR = 1
+EXIT_USAGE = 2
 EXIT_BUG = 3
+EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells count
 
 
 class LazyGroup(click.Group):
@@ -47,21 +50,26 @@ def group() -> None:
 
 
 def main() -> None:
-    """Run the command line; the exit status is 0, 1 (the user's to mend) or 3 (a bug of ours)."""
+    """Run the command line.
+
+    The exit status is 0, 1 (the inventory, a node or the machine needs mending), 2 (the command line makes
+    no sense), 3 (a bug of ours), or 130 after a Ctrl-C.
+    """
     try:
         group.main(standalone_mode=False)
     except click.exceptions.Exit as exit_request:
         sys.exit(exit_request.exit_code)
     except click.ClickException as error:
         error.show()
-        sys.exit(EXIT_ERROR)
+        sys.exit(EXIT_USAGE if isinstance(error, click.UsageError) else EXIT_ERROR)
     except (InputError, OperationError) as error:
         report(error)
         sys.exit(EXIT_ERROR)
     except (KeyboardInterrupt, click.Abort):
         click.echo("interrupted", err=True)
-        sys.exit(130)
+        sys.exit(EXIT_INTERRUPTED)
     except BrokenPipeError:
+        _forget_output()
         sys.exit(EXIT_ERROR)
     except Exception:
         import traceback
@@ -69,6 +77,11 @@ def main() -> None:
         traceback.print_exc()
         click.echo("this is a bug in trscaler-gen: please report the lines above", err=True)
         sys.exit(EXIT_BUG)
+
+
+def _forget_output() -> None:
+    """Nobody reads on: keep the interpreter from saying so once more when it flushes at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def report(error: InputError | OperationError) -> None:
