@@ -64,7 +64,7 @@ def build(directory: Path, plan: LabNetwork, inventory: str) -> State:
     for name in state.members:
         (directory / "members" / name).mkdir(parents=True)
     starting = {
-        member.name: members.start_member(directory, member.name, _script_kind(member), member.link)
+        member.name: members.start_member(directory, member.name, _script_kind(member))
         for member in state.members.values()
     }
     try:

@@ -1,12 +1,12 @@
 #!/bin/sh
 # PID 1 of one member of the lab, in namespaces of its own (net, mount, pid, uts), until tini takes its place.
 #
-#   member.sh node|bystander NAME LINK      (working directory: the member's own, with the files named below)
+#   member.sh node|bystander NAME      (working directory: the member's own, with the files named below)
 #
 # It says its pid (as the host counts), waits for "go", sets itself up and says "up". If the controller dies, the
 # next read or write fails and this process ends, and its namespaces with it.
 set -eu
-kind=$1 name=$2 link=$3
+kind=$1 name=$2
 
 read -r pid _ </proc/self/stat # before the new /proc: here it is still the host's
 

@@ -64,7 +64,7 @@ def member_environment(directory: Path) -> dict[str, str]:
     return {MARKER_VARIABLE: str(directory), "PATH": PATH, "HOME": "/root", "LANG": "C.UTF-8"}
 
 
-def start_member(directory: Path, name: str, kind: str, link: str) -> Starting:
+def start_member(directory: Path, name: str, kind: str) -> Starting:
     """Start a ``node`` or a ``bystander`` with its files in ``directory``/members/``name``."""
     home = directory / "members" / name
     log = home / LOG_FILE
@@ -79,7 +79,6 @@ def start_member(directory: Path, name: str, kind: str, link: str) -> Starting:
         str(_SCRIPT),
         kind,
         name,
-        link,
     ]
     with log.open("w") as errors:
         process = subprocess.Popen(
