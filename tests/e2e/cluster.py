@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -111,7 +112,7 @@ class Cluster:
 @contextmanager
 def running_cluster(folder: Path, name: str, **keys: object) -> Iterator[Cluster]:
     """Bring a lab up and deploy to it; it is gone at the end, whatever happens."""
-    directory = Path("/run/trscaler-gen") / f"test-{name}"
+    directory = Path("/run/trscaler-gen") / f"test-{name}-{os.getpid()}"  # two runs do not meet
     path = folder / "cluster.yaml"
     path.write_text(inventory_text(directory, **keys))  # type: ignore[arg-type]
     with Lab.up(load_inventory(path), directory) as lab:
