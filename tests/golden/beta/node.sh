@@ -1,0 +1,535 @@
+#!/bin/sh
+# Cluster golden, node beta: everything that happens on the node itself.
+# Made by trscaler-gen 0.1.0 from cluster.yaml: change the inventory, not this file.
+#
+#   check    give this generation's files to nft and keepalived; changes nothing
+#   up       start this generation on a node that runs none
+#   swap     let this generation replace the running one; leases are kept (exit 75: needs down and up)
+#   down     say goodbye, then take everything away
+#   state    what runs, as key=value lines
+#   health   keepalived's question: is the ruleset whole, and is the service well?
+#   notify   keepalived's news
+#   watch    wait for changes of the ruleset, and mend
+#   mend     put the ruleset back if somebody has removed or altered it
+#   attach   ruleset and addresses alone (what the systemd unit starts); detach takes them away
+#
+# Needs: a POSIX shell, coreutils, util-linux, nft, iproute2, keepalived.
+set -eu
+
+CLUSTER=golden
+NODE=beta
+NODE_ID=2
+EPOCH=1
+TAG=b627f2fc
+TABLE=trscaler_golden
+UNIT=trscaler-gen-golden
+ADDRESSES='192.0.2.100 192.0.2.101 2001:db8::100'
+HAS_IPV6=yes
+# By then a healthy node has sent its first heartbeat.
+SERVES_WITHIN_S=4
+# What cannot change under a running cluster: link, macvlan, cluster MAC, inner MAC, mode.
+FRAME='bond0.120 vip-golden 02:53:c0:00:02:64 06:53:bc:00:02:64 stealth'
+
+ROOT=/etc/trscaler-gen/golden
+RUN=/run/trscaler-gen/golden
+
+# shellcheck disable=SC2086  # a list of words
+set_frame() { LINK=$1 DEVICE=$2 CLUSTER_MAC=$3 INNER_MAC=$4 MODE=$5; }
+# shellcheck disable=SC2086  # a list of words
+set_frame $FRAME
+
+PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+LC_ALL=C
+export PATH LC_ALL
+umask 077
+
+# This generation's folder, also when called through the link `current`.
+HERE=$(readlink -f -- "$0")
+HERE=${HERE%/*}
+
+CANNOT_SWAP=75  # EX_TEMPFAIL of sysexits.h
+
+# The user's own question, from cluster.yaml health.command.
+service_is_well() {
+    /usr/bin/test -e '/srv/it'"'"'s ready'
+}
+
+# --- words -----------------------------------------------------------------------------------------
+
+say() { printf '%s: %s\n' "$CLUSTER" "$*"; }
+
+note() {
+    say "$*" >&2
+    logger -t "$UNIT" -- "$*" 2>/dev/null || :
+}
+
+die() {
+    note "$*"
+    exit 1
+}
+
+# One change at a time. Daemons that are started meanwhile must not inherit the lock: 9>&-.
+lock() {
+    [ "${LOCKED:-no}" = no ] || return 0
+    [ -d "$RUN" ] || mkdir -p "$RUN"
+    exec 9>"$RUN/lock"
+    flock -w 20 9 || die "another change has held $RUN/lock for 20 s"
+    LOCKED=yes
+}
+
+unlock() {
+    exec 9>&-
+    LOCKED=no
+}
+
+under_systemd() { [ -d /run/systemd/system ]; }
+
+sysctl_file() { printf '/proc/sys/net/%s\n' "$1"; }
+
+hardware_address() { cat "/sys/class/net/$LINK/address"; }
+
+# 1 is IFF_UP.
+device_is_up() {
+    [ -e "/sys/class/net/$DEVICE/flags" ] && read -r flags <"/sys/class/net/$DEVICE/flags" &&
+        [ $((flags & 1)) = 1 ]
+}
+
+current_generation() { readlink -f -- "$ROOT/current" 2>/dev/null || :; }
+
+# --- ruleset ---------------------------------------------------------------------------------------
+
+load() { nft -I "$HERE" -D "hwaddr=$(hardware_address)" "$@"; }
+
+# What the kernel has of our table, without counters and leases. The rank maps are constant: the kernel
+# refuses to change them, so the rules are all that can be altered. "list table" reads every map's
+# elements even when it is told not to show them; "list ruleset" does not.
+listing() {
+    nft -s -t list ruleset netdev |
+        awk -v table="$TABLE" '$1 == "table" && $3 == table { ours = 1 } ours; /^}/ { ours = 0 }'
+}
+
+remember() {
+    listing >"$RUN/listing"
+    printf '%s\n' "$EPOCH" >"$RUN/epoch"
+    printf '%s\n' "${HERE##*/}" >"$RUN/loaded"
+}
+
+is_loaded() { [ -e "$RUN/listing" ]; }
+
+loaded_generation() { cat "$RUN/loaded" 2>/dev/null || :; }
+
+is_intact() { is_loaded && listing | cmp -s - "$RUN/listing"; }
+
+ruleset_state() {
+    if is_intact; then
+        echo intact
+    elif nft list tables netdev | grep -q " $TABLE\$"; then
+        echo altered
+    else
+        echo missing
+    fi
+}
+
+# Peers count as alive for one lease: a node that knows nothing must not claim everything.
+load_boot() {
+    load -f "$HERE/boot.nft" || return 1
+    remember
+}
+
+# Maps and sets of the generation that runs now; ours have another tag.
+old_objects() {
+    listing |
+        awk -v tag="_$TAG" '($1 == "map" || $1 == "set") && $2 ~ /_[0-9a-f]{8}$/ && index($2, tag) == 0 { print $1, $2 }'
+}
+
+# One transaction: the new rules and maps come, the old maps go, the leases stay. Leases of another epoch
+# are worth nothing: under another contract a living peer may answer for other buckets.
+swap_transaction() {
+    printf 'include "%s/ruleset.nft"\n' "$HERE"
+    old_objects | while read -r kind name; do
+        printf 'delete %s netdev %s %s\n' "$kind" "$TABLE" "$name"
+    done
+    if [ "$(cat "$RUN/epoch" 2>/dev/null)" != "$EPOCH" ]; then
+        printf 'flush set netdev %s alive\nflush set netdev %s fenced\n' "$TABLE" "$TABLE"
+    fi
+}
+
+load_swap() {
+    swap_transaction >"$RUN/swap.nft"
+    load -f "$RUN/swap.nft" || return 1
+    rm -f "$RUN/swap.nft"
+    remember
+}
+
+# A node without its rules must not keep the addresses up: it would answer questions for the inner MAC.
+heal() {
+    note "ruleset $1: loading it again"
+    [ "$1" != missing ] || ip link set dev "$DEVICE" down 2>/dev/null || :
+    if ! load_boot; then
+        ip link set dev "$DEVICE" down 2>/dev/null || :
+        note "the ruleset does not load: addresses are down until it does"
+        return 1
+    fi
+    ensure_device
+    note "ruleset is whole again"
+}
+
+# --- link and addresses ----------------------------------------------------------------------------
+
+# "file value" for every kernel setting of the link that the cluster needs.
+link_settings() {
+    echo "ipv4/conf/$LINK/arp_ignore 1"
+    echo "ipv4/conf/$LINK/arp_announce 2"
+    if [ "$MODE" = multicast ]; then
+        # With the rules gone, nobody must take a frame to the cluster MAC for his own.
+        echo "ipv4/conf/$LINK/drop_unicast_in_l2_multicast 1"
+        [ "$HAS_IPV6" = no ] || echo "ipv6/conf/$LINK/drop_unicast_in_l2_multicast 1"
+    fi
+}
+
+device_settings() {
+    echo "ipv4/conf/$DEVICE/arp_ignore 1"
+    echo "ipv4/conf/$DEVICE/arp_announce 2"
+    echo "ipv4/conf/$DEVICE/rp_filter 2"
+    [ "$HAS_IPV6" = yes ] || return 0
+    # The address is shared by design: looking for duplicates would find them.
+    echo "ipv6/conf/$DEVICE/accept_dad 0"
+    echo "ipv6/conf/$DEVICE/accept_ra 0"
+    echo "ipv6/conf/$DEVICE/autoconf 0"
+    # No link-local address of its own: it would be the same on every node.
+    echo "ipv6/conf/$DEVICE/addr_gen_mode 1"
+    echo "ipv6/conf/$DEVICE/keep_addr_on_down 1"
+}
+
+apply_settings() {
+    while read -r name value; do
+        echo "$value" >"$(sysctl_file "$name")"
+    done
+}
+
+save_link_settings() {
+    [ ! -e "$RUN/settings-before" ] || return 0
+    link_settings | while read -r name _; do
+        printf '%s %s\n' "$name" "$(cat "$(sysctl_file "$name")")"
+    done >"$RUN/settings-before"
+}
+
+accepts_cluster_mac() { bridge fdb show dev "$LINK" | grep -qi "^$CLUSTER_MAC .*self"; }
+
+ensure_link() {
+    save_link_settings
+    link_settings | apply_settings
+    accepts_cluster_mac || bridge fdb add "$CLUSTER_MAC" dev "$LINK" self permanent
+}
+
+with_prefix() {
+    case $1 in
+        *:*) echo "$1/128" ;;
+        *) echo "$1/32" ;;
+    esac
+}
+
+addresses_there() { ip -o addr show dev "$DEVICE" scope global | awk '{ print $4 }'; }
+
+addresses_wanted() {
+    for address in $ADDRESSES; do
+        with_prefix "$address"
+    done
+}
+
+ensure_addresses() {
+    there=" $(addresses_there | tr '\n' ' ') "
+    wanted=" $(addresses_wanted | tr '\n' ' ') "
+    for address in $wanted; do
+        case $there in *" $address "*) continue ;; esac
+        case $address in
+            *:*) ip addr add "$address" dev "$DEVICE" nodad ;;
+            *) ip addr add "$address" dev "$DEVICE" ;;
+        esac
+    done
+    for address in $there; do
+        case $wanted in *" $address "*) ;; *) ip addr del "$address" dev "$DEVICE" ;; esac
+    done
+}
+
+# The ruleset is loaded by now: no frame of this device leaves with the inner MAC.
+ensure_device() {
+    ensure_link
+    if [ ! -d "/sys/class/net/$DEVICE" ]; then
+        ip link add link "$LINK" name "$DEVICE" address "$INNER_MAC" type macvlan mode bridge
+    fi
+    device_settings | apply_settings
+    ensure_addresses
+    ip link set dev "$DEVICE" up
+}
+
+# --- heartbeats ------------------------------------------------------------------------------------
+
+daemon() {
+    keepalived --vrrp --use-file="$ROOT/current/keepalived.conf" \
+        --pid="$RUN/keepalived.pid" --vrrp_pid="$RUN/vrrp.pid"
+}
+
+# Ours, not the host's own; a zombie has no command line.
+is_daemon() { [ -n "$1" ] && grep -qsF -- "--use-file=$ROOT/current/keepalived.conf" "/proc/$1/cmdline"; }
+
+daemon_pid() { cat "$RUN/$1.pid" 2>/dev/null || :; }
+
+heartbeat_runs() { is_daemon "$(daemon_pid keepalived)" && is_daemon "$(daemon_pid vrrp)"; }
+
+watch_runs() { grep -qs watch "/proc/$(daemon_pid watch)/cmdline"; }
+
+# A pid file that outlived its process keeps keepalived from starting.
+forget_dead_daemons() {
+    for name in keepalived vrrp; do
+        is_daemon "$(daemon_pid "$name")" || rm -f "$RUN/$name.pid"
+    done
+}
+
+await_end() {
+    tries=100
+    while [ "$tries" -gt 0 ] && is_daemon "$1"; do
+        sleep 0.05
+        tries=$((tries - 1))
+    done
+    ! is_daemon "$1" || kill -9 "$1" 2>/dev/null || :
+}
+
+start_daemons() {
+    if under_systemd; then
+        install_units
+        unlock # the units run this script
+        systemctl enable --quiet --now "$UNIT.service" "$UNIT-heartbeat.service" "$UNIT-watch.service"
+        return
+    fi
+    if ! heartbeat_runs; then
+        for name in keepalived vrrp; do
+            pid=$(daemon_pid "$name")
+            ! is_daemon "$pid" || { kill -9 "$pid" && await_end "$pid"; }
+        done
+        forget_dead_daemons
+        daemon 9>&-
+    fi
+    if ! watch_runs; then
+        setsid sh "$ROOT/current/node.sh" watch 9>&- </dev/null >/dev/null 2>&1 &
+        echo $! >"$RUN/watch.pid"
+    fi
+}
+
+stop_daemons() {
+    if under_systemd; then
+        unlock
+        systemctl disable --quiet --now "$UNIT-watch.service" "$UNIT-heartbeat.service" "$UNIT.service" || :
+        return
+    fi
+    ! watch_runs || kill -- "-$(daemon_pid watch)" 2>/dev/null || :
+    for name in keepalived vrrp; do
+        pid=$(daemon_pid "$name")
+        ! is_daemon "$pid" || { kill "$pid" 2>/dev/null && await_end "$pid"; } || :
+    done
+    rm -f "$RUN/keepalived.pid" "$RUN/vrrp.pid" "$RUN/watch.pid"
+}
+
+serves() { nft get element netdev "$TABLE" alive "{ $NODE_ID }" >/dev/null 2>&1; }
+
+# A node whose service is not well yet is set up all the same; it joins when the health check says so.
+await_serving() {
+    tries=$((SERVES_WITHIN_S * 10))
+    while [ "$tries" -gt 0 ]; do
+        ! serves || { echo "serving"; return; }
+        sleep 0.1
+        tries=$((tries - 1))
+    done
+    echo "standing aside: no heartbeat within $SERVES_WITHIN_S s, keepalived says $(cat "$RUN/heartbeat" 2>/dev/null || echo nothing); does the health check succeed?"
+}
+
+reload_daemon() {
+    if under_systemd; then
+        install_units
+        systemctl reload-or-restart "$UNIT-heartbeat.service"
+    elif heartbeat_runs; then
+        kill -HUP "$(daemon_pid keepalived)"
+    else
+        start_daemons
+    fi
+}
+
+install_units() {
+    changed=no
+    for unit in "$HERE/$UNIT"*.service; do
+        installed=/etc/systemd/system/${unit##*/}
+        cmp -s "$unit" "$installed" && continue
+        install -m 644 "$unit" "$installed"
+        changed=yes
+    done
+    [ "$changed" = no ] || systemctl daemon-reload
+}
+
+# --- generations -----------------------------------------------------------------------------------
+
+make_current() {
+    ln -sfn "generations/${HERE##*/}" "$ROOT/.current-$$"
+    mv -T "$ROOT/.current-$$" "$ROOT/current"
+}
+
+require_link() {
+    [ -d "/sys/class/net/$LINK" ] || die "this host has no link $LINK: mend nodes.$NODE.link, or the host"
+}
+
+frame_of() { sed -n 's/^FRAME=//p' "$1/node.sh"; }
+
+same_file() { cmp -s "$HERE/$1" "$2/$1"; }
+
+# --- verbs -----------------------------------------------------------------------------------------
+
+check() {
+    require_link
+    (cd "$HERE" && sha256sum --check --strict --quiet MANIFEST) || die "files are damaged: apply again"
+    load -c -f "$HERE/boot.nft" || die "nft refuses boot.nft"
+    check_keepalived || die "keepalived refuses keepalived.conf"
+    say "generation ${HERE##*/} is good"
+}
+
+# keepalived -t looks for the script as well, and `current` may not lead here yet. It says yes to a file
+# that is not there.
+check_keepalived() {
+    mkdir -p "$RUN"
+    sed "s|$ROOT/current/|$HERE/|" "$HERE/keepalived.conf" >"$RUN/check.conf"
+    [ -s "$RUN/check.conf" ] || return 1
+    answer=$(keepalived -t --use-file="$RUN/check.conf" 2>&1) && status=0 || status=$?
+    rm -f "$RUN/check.conf"
+    case $answer in *Disabling*) status=1 ;; esac
+    [ "$status" = 0 ] || printf '%s\n' "$answer" >&2
+    return "$status"
+}
+
+attach() {
+    lock
+    require_link
+    if ! is_intact || [ "$(loaded_generation)" != "${HERE##*/}" ]; then
+        load_boot || die "nft refuses the ruleset"
+    fi
+    ensure_device
+}
+
+detach() {
+    lock
+    ip link del dev "$DEVICE" 2>/dev/null || :
+    ! accepts_cluster_mac || bridge fdb del "$CLUSTER_MAC" dev "$LINK" self || :
+    nft delete table netdev "$TABLE" 2>/dev/null || :
+    [ ! -e "$RUN/settings-before" ] || apply_settings <"$RUN/settings-before" || :
+    rm -f "$RUN/settings-before" "$RUN/listing" "$RUN/loaded" "$RUN/epoch"
+}
+
+up() {
+    lock
+    require_link
+    now=$(current_generation)
+    if [ -n "$now" ] && [ "$now" != "$HERE" ] && heartbeat_runs; then
+        die "generation ${now##*/} runs here: swap to this one, or take that one down"
+    fi
+    make_current
+    attach
+    start_daemons
+    unlock  # the health check takes the lock, and no heartbeat leaves before it has succeeded
+    say "up, generation ${HERE##*/}"
+    say "$(await_serving)"
+}
+
+swap() {
+    lock
+    old=$(current_generation)
+    if [ ! -d "$old" ] || ! is_loaded; then die "nothing runs here: use up"; fi
+    if [ "$(frame_of "$old")" != "$(frame_of "$HERE")" ]; then
+        note "link, MAC or mode differ from generation ${old##*/}: needs down and up"
+        exit "$CANNOT_SWAP"
+    fi
+    if ! is_intact; then
+        load_boot || die "nft refuses the ruleset; generation ${old##*/} stays"
+    elif ! same_file ruleset.nft "$old"; then
+        load_swap || die "nft refuses the ruleset; generation ${old##*/} stays"
+    fi
+    make_current
+    ensure_device
+    same_file keepalived.conf "$old" || reload_daemon
+    say "swapped, generation ${HERE##*/}"
+}
+
+# Heartbeats first: the last one has priority 0, and peers take over while this node still has its rules.
+down() {
+    lock
+    stop_daemons
+    lock
+    detach
+    say "down"
+}
+
+health() {
+    lock
+    is_intact || { heal "$(ruleset_state)" || :; exit 1; }
+    device_is_up || { ensure_device; exit 1; }
+    unlock
+    service_is_well
+}
+
+# keepalived: notify TYPE NAME STATE PRIORITY. The kernel's leases decide who answers; a failed node
+# gives its own up here as well, in case its farewell could not leave the host.
+notify() {
+    note "heartbeat ${3:-?}"
+    mkdir -p "$RUN"
+    printf '%s\n' "${3:-?}" >"$RUN/heartbeat"
+    case ${3:-} in
+        FAULT | STOP) give_up_lease ;;
+    esac
+}
+
+# Added first: to delete what has just expired is an error.
+give_up_lease() {
+    printf '%s element netdev %s alive { %s }\n' \
+        add "$TABLE" "$NODE_ID timeout 1s" delete "$TABLE" "$NODE_ID" | nft -f - 2>/dev/null || :
+}
+
+# What happens to our rules, and the line that begins with "#" by which nft ends every transaction.
+# nft and grep would keep lines back until a buffer is full.
+ruleset_events() {
+    stdbuf -oL nft monitor | grep --line-buffered -E "^([a-z]+ (table|chain|rule) netdev $TABLE( |\$)|#)"
+}
+
+watch() {
+    while :; do
+        mend_current
+        ruleset_events | while read -r line; do
+            case $line in
+                "#"*) [ "${ours:-no}" = no ] || { ours=no && mend_current; } ;;
+                *) ours=yes ;;
+            esac
+        done
+        sleep 1
+    done
+}
+
+mend() {
+    lock
+    is_intact || ! is_loaded || heal "$(ruleset_state)"
+}
+
+# The watcher outlives swaps: what is to be put back is the current generation's, not its own.
+mend_current() { sh "$ROOT/current/node.sh" mend || :; }
+
+state() {
+    now=$(current_generation)
+    echo "generation=${now##*/}"
+    echo "loaded=$(loaded_generation)"
+    echo "epoch=$(cat "$RUN/epoch" 2>/dev/null || :)"
+    echo "ruleset=$(ruleset_state)"
+    if heartbeat_runs; then echo keepalived=running; else echo keepalived=stopped; fi
+    if is_loaded; then echo running=yes; else echo running=no; fi
+}
+
+case ${1:-} in
+    check | up | swap | down | state | health | notify | watch | mend | attach | detach) "$@" ;;
+    *)
+        sed -n '2,/^set -eu/s/^#\( \|$\)//p' "$0" >&2
+        exit 2
+        ;;
+esac
