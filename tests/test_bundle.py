@@ -1,7 +1,7 @@
 """The generated files: same input, same bytes; and the tools that will read them are asked, not imitated.
 
-tests/golden holds the bundles of a small cluster, to be read by people. When a template changes, make them anew
-and read the difference:
+tests/golden holds the bundles of a small cluster, to be read by people. When a template changes, make them
+anew and read the difference:
 
     trscaler-gen build tests/golden/cluster.yaml -o tests/golden
 """
@@ -24,9 +24,10 @@ from trscaler_gen.bundle import Bundle
 from trscaler_gen.check import check_bundles
 from trscaler_gen.errors import InputError
 from trscaler_gen.inventory.load import parse_inventory
-from trscaler_gen.lock import Lock, reconcile
-from trscaler_gen.nodeplan import leases
+from trscaler_gen.lock import reconcile
+from trscaler_gen.nodeplan import leases, plan_nodes
 from trscaler_gen.pipeline import Compiled, compile_inventory
+from trscaler_gen.render import render_node
 
 ROOT = Path(__file__).parent.parent
 GOLDEN = ROOT / "tests" / "golden"
@@ -326,7 +327,7 @@ def test_scripts_are_clean(script: Path) -> None:
 
 def test_unclean_scripts_are_seen(tmp_path: Path) -> None:
     script = tmp_path / "node.sh"
-    script.write_bytes((GOLDEN / "alpha" / "node.sh").read_bytes() + b"rm -rf $ROOT/*\n")
+    script.write_bytes((GOLDEN / "alpha" / "node.sh").read_bytes() + b"cat $1\n")
     assert "SC2086" in complaints("shellcheck", "--shell=sh", script)
     script.write_bytes((GOLDEN / "alpha" / "node.sh").read_bytes() + b"if true; then\n")
     assert complaints("dash", "-n", script)
@@ -392,20 +393,13 @@ ODD_ARGUMENTS = [
 
 def health_function(argv: list[str]) -> str:
     """The function that node.sh asks the service with."""
-    health = {"command": argv}
-    document = {**yaml.safe_load(INVENTORY.read_text()), "health": health}
+    document = {**yaml.safe_load(INVENTORY.read_text()), "health": {"command": argv}}
     inventory = parse_inventory(yaml.safe_dump(document, allow_unicode=True).encode(), "cluster.yaml")
-    script = script_of(inventory.cluster, reconcile(inventory, None, seed=1), inventory)
+    plan = plan_nodes(inventory, reconcile(inventory, None, seed=1))[0]
+    script = render_node(plan)["node.sh"].decode()
     found = re.search(r"^service_is_well\(\) \{\n.*?^\}", script, re.S | re.M)
     assert found
     return found[0]
-
-
-def script_of(_cluster: str, lock: Lock, inventory: Any) -> str:
-    from trscaler_gen.nodeplan import plan_nodes
-    from trscaler_gen.render import render_node
-
-    return render_node(plan_nodes(inventory, lock)[0])["node.sh"].decode()
 
 
 @pytest.mark.parametrize(

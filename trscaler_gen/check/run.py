@@ -51,16 +51,27 @@ def check_bundles(bundles: Mapping[str, Bundle], links: Mapping[str, str]) -> tu
     Raises OperationError when a check could not be made: that is never a success.
     """
     _require_tools()
+    try:
+        with tempfile.TemporaryDirectory(prefix="trscaler-check-") as folder:
+            findings = _check_in(Path(folder), bundles, links)
+    except OSError as error:
+        raise OperationError(
+            f"cannot check in {tempfile.gettempdir()}: {error.strerror}", "free it, or set TMPDIR"
+        ) from error
+    names = list(bundles)
+    return tuple(sorted(findings, key=lambda finding: names.index(finding.node)))
+
+
+def _check_in(folder: Path, bundles: Mapping[str, Bundle], links: Mapping[str, str]) -> list[Finding]:
+    """Write the bundles to a folder and deal them out to a sandbox per processor."""
+    for name, bundle in bundles.items():
+        write_bundle(folder / name, bundle)
     names = list(bundles)
     workers = min(len(names), os.cpu_count() or 1)
-    with tempfile.TemporaryDirectory(prefix="trscaler-check-") as folder:
-        for name, bundle in bundles.items():
-            write_bundle(Path(folder) / name, bundle)
-        jobs = [[_job(Path(folder), bundles[n], links[n]) for n in names[i::workers]] for i in range(workers)]
-        with ThreadPoolExecutor(workers) as pool:
-            answers = list(pool.map(partial(_run_sandbox, folder), jobs))
-    findings = [Finding(**finding) for answer in answers for finding in answer]
-    return tuple(sorted(findings, key=lambda finding: names.index(finding.node)))
+    jobs = [[_job(folder, bundles[n], links[n]) for n in names[i::workers]] for i in range(workers)]
+    with ThreadPoolExecutor(workers) as pool:
+        answers = list(pool.map(partial(_run_sandbox, folder), jobs))
+    return [Finding(**finding) for answer in answers for finding in answer]
 
 
 def _job(folder: Path, bundle: Bundle, link: str) -> dict[str, str]:
@@ -89,13 +100,13 @@ def _search_path() -> str:
     return os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
 
 
-def _run_sandbox(folder: str, jobs: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
+def _run_sandbox(folder: Path, jobs: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
     unshare = ["unshare", "--net", "--mount", "--propagation", "private"]
     if os.geteuid() != 0:
         unshare += ["--user", "--map-root-user"]
     try:
         done = subprocess.run(
-            [*unshare, sys.executable, "-m", "trscaler_gen.check.sandbox", folder],
+            [*unshare, sys.executable, "-m", "trscaler_gen.check.sandbox", str(folder)],
             input=json.dumps(list(jobs)),
             capture_output=True,
             text=True,
