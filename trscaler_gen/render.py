@@ -20,6 +20,7 @@ _RULESET = "ruleset.nft.j2"
 #: the other files of the bundle -> template
 _FILES = {
     "boot.nft": "boot.nft.j2",
+    "peers.nft": "peers.nft.j2",
     "keepalived.conf": "keepalived.conf.j2",
     "node.sh": "node.sh.j2",
     "{unit}.service": "datapath.service.j2",
