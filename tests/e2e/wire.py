@@ -281,9 +281,9 @@ def answers(sock: socket.socket, count: int) -> list[bytes]:
     return found
 
 
-def counters(lab: Lab, node: str) -> dict[str, int]:
+def counters(lab: Lab, node: str, table: str = TABLE) -> dict[str, int]:
     """The packets that a node's ruleset has counted, by the counter's name."""
-    argv = ["nft", "-j", "list", "counters", "table", "netdev", TABLE]
+    argv = ["nft", "-j", "list", "counters", "table", "netdev", table]
     listed = json.loads(lab.exec(node, argv).stdout)["nftables"]
     return {item["counter"]["name"]: item["counter"]["packets"] for item in listed if "counter" in item}
 
