@@ -23,7 +23,7 @@ _STYLES = {
     Action.UNCHANGED: "dim",
     Action.STOPPED: "yellow",
     Action.FAILED: "bold red",
-    Action.NOT_REACHED: "red",
+    Action.UNTOUCHED: "red",
 }
 
 

@@ -83,7 +83,7 @@ def test_json_is_all_that_is_on_standard_output(user: User) -> None:
     said = json.loads(result.stdout)
     assert (said["cluster"], said["complete"], said["interrupted"]) == (CLUSTER, False, False)
     by_name = {node["node"]: node for node in said["nodes"]}
-    assert by_name["n1"]["action"] == "not reached"
+    assert by_name["n1"]["action"] == "untouched"
     assert by_name["n2"] | {"hint": "", "message": ""} == {
         "node": "n2",
         "action": "failed",

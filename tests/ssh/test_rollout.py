@@ -82,7 +82,7 @@ def test_a_refusal_on_one_node_activates_nothing_anywhere(lan: Lan) -> None:
     lan.boot("n1", "n2", "n3")
     lan.nodes["n2"].tell("fail-check", "1")
     report = apply(lan.work("one"), lan.connect)
-    assert actions(report) == all_are(Action.NOT_REACHED, "n1", "n3") | {"n2": Action.FAILED}
+    assert actions(report) == all_are(Action.UNTOUCHED, "n1", "n3") | {"n2": Action.FAILED}
     assert {line.split()[1] for line in lan.journal} == {"check"}
     error = error_of(report, "n2")
     assert (error.command, error.status, error.stderr.strip()) == ("node.sh check", 1, "told to fail")
@@ -99,7 +99,7 @@ def test_every_unfit_node_is_reported_at_once_and_nothing_is_written(lan: Lan) -
     lan.nodes["n2"].kill()
     written: list[str] = []
     report = apply(work, lan.connect, before_change=lambda: written.append("lock"))
-    assert actions(report) == all_are(Action.FAILED, "n1", "n2") | {"n3": Action.NOT_REACHED}
+    assert actions(report) == all_are(Action.FAILED, "n1", "n2") | {"n3": Action.UNTOUCHED}
     assert error_of(report, "n1").message == "it has no link eth7"
     assert "connection refused" in error_of(report, "n2").message
     assert written == []
@@ -139,7 +139,7 @@ def test_a_failed_swap_keeps_new_nodes_silent(lan: Lan) -> None:
     apply(one, lan.connect)
     lan.nodes["n1"].tell("fail-swap", "1")
     report = apply(lan.work("two"), lan.connect)
-    assert actions(report) == {"n1": Action.FAILED, "n2": Action.SWAPPED, "n3": Action.NOT_REACHED}
+    assert actions(report) == {"n1": Action.FAILED, "n2": Action.SWAPPED, "n3": Action.UNTOUCHED}
     assert "n3 up" not in lan.journal
     failed = report.nodes[0]
     assert failed.before == failed.after == one.bundles["n1"].generation
@@ -189,7 +189,7 @@ def test_a_retired_node_that_cannot_be_reached_stops_everything(lan: Lan) -> Non
     lan.nodes["n2"].kill()
     lan.forget_journal()
     report = apply(lan.work("two", retired=("n2",)), lan.connect)
-    assert actions(report) == {"n1": Action.NOT_REACHED, "n2": Action.FAILED}
+    assert actions(report) == {"n1": Action.UNTOUCHED, "n2": Action.FAILED}
     assert "apply --forget n2" in error_of(report, "n2").hint
     assert lan.journal == ()
 
@@ -216,7 +216,7 @@ def test_a_node_that_dies_while_it_stages(lan: Lan) -> None:
     await_true((lan.nodes["n2"].folder / "waiting-check").exists, "n2 to check")
     lan.nodes["n2"].kill()
     thread.join()
-    assert actions(reports[0]) == {"n1": Action.NOT_REACHED, "n2": Action.FAILED}
+    assert actions(reports[0]) == {"n1": Action.UNTOUCHED, "n2": Action.FAILED}
     assert "connection lost" in error_of(reports[0], "n2").message
     assert "n1 swap" not in lan.journal
 

@@ -106,12 +106,12 @@ def _run_sandbox(folder: Path, jobs: Sequence[Mapping[str, str]]) -> list[dict[s
         unshare += ["--user", "--map-root-user"]
     try:
         done = subprocess.run(
-            [*unshare, sys.executable, "-m", "trscaler_gen.check.sandbox", str(folder)],
+            [*unshare, sys.executable, "-P", "-m", "trscaler_gen.check.sandbox", str(folder)],
             input=json.dumps(list(jobs)),
             capture_output=True,
             text=True,
             timeout=_TIMEOUT_S,
-            env={**os.environ, "PATH": _search_path()},
+            env=_environment(),
             check=False,
         )
     except subprocess.TimeoutExpired:
@@ -126,6 +126,12 @@ def _run_sandbox(folder: Path, jobs: Sequence[Mapping[str, str]]) -> list[dict[s
     answer = json.loads(done.stdout)
     assert isinstance(answer, list)
     return answer
+
+
+def _environment() -> dict[str, str]:
+    """The sandbox imports this very package, and nothing from the folder that the user happens to be in."""
+    package = Path(__file__).resolve().parents[2]
+    return {**os.environ, "PATH": _search_path(), "PYTHONPATH": str(package)}
 
 
 def _last_line(text: str) -> str:

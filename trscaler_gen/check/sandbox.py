@@ -43,6 +43,7 @@ class Job:
 
 def main() -> None:
     """Answer the jobs on standard input."""
+    os.umask(0o022)  # whatever the user's is: keepalived minds who may write where its script stands
     jobs = [Job(**job) for job in json.load(sys.stdin)]
     _enter_own_root()
     findings = [

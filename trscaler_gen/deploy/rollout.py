@@ -42,7 +42,7 @@ class Action(StrEnum):
     UNCHANGED = "unchanged"
     STOPPED = "stopped"
     FAILED = "failed"
-    NOT_REACHED = "not reached"
+    UNTOUCHED = "untouched"
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class Report:
     @property
     def is_complete(self) -> bool:
         """Whether every node is as the inventory wants it."""
-        unfinished = (Action.FAILED, Action.NOT_REACHED)
+        unfinished = (Action.FAILED, Action.UNTOUCHED)
         return not any(result.action in unfinished for result in self.nodes)
 
 
@@ -253,10 +253,10 @@ class _Rollout:
     def _untouched(self, node: str) -> NodeResult:
         facts = self.facts.get(node)
         if facts is None:
-            return NodeResult(node, Action.NOT_REACHED, message="nothing was done")
+            return NodeResult(node, Action.UNTOUCHED, message="nothing was done")
         is_staged = node in self.work.bundles and facts.is_staged
         message = "staged, not activated" if is_staged else "nothing was done"
-        return NodeResult(node, Action.NOT_REACHED, facts.running, facts.running, message)
+        return NodeResult(node, Action.UNTOUCHED, facts.running, facts.running, message)
 
 
 def _departed(error: NodeError | None) -> NodeError:
