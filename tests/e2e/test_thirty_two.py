@@ -1,0 +1,63 @@
+"""Thirty-two nodes, the most that a cluster has, as in inventory/lab-32.yaml.
+
+On two cores, 32 nodes hear 32 x 10 heartbeats a second each, and every probe 32 times. So nothing here is
+timed: what must hold is waited for, and what was lost or doubled is counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import pytest
+
+from trscaler_gen.lab.probe import ProbeResult
+
+from .cluster import Cluster, eventually, running_cluster
+
+NODES = 32
+VICTIM = "n7"
+SECONDS = 3.0
+SETTLE_S = 60.0
+
+
+@pytest.fixture(scope="module")
+def crowd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    with running_cluster(tmp_path_factory.mktemp("e2e-32"), "e2e-32", nodes=NODES) as cluster:
+        yield cluster
+
+
+def probed(cluster: Cluster) -> tuple[ProbeResult, ...]:
+    """Both families at once, from all of the client's sources."""
+    with ExitStack() as stack:
+        probes = [
+            stack.enter_context(
+                cluster.lab.probing(sources=250, interval_ms=500, seconds=SECONDS, family=family)
+            )
+            for family in (4, 6)
+        ]
+        return tuple(probe.wait() for probe in probes)
+
+
+def test_every_probe_is_answered_exactly_once(crowd: Cluster) -> None:
+    results = probed(crowd)
+    assert [(result.lost, result.doubled) for result in results] == [(0, 0), (0, 0)]
+    answering = {node for result in results for node in result.by_node}
+    assert answering == set(crowd.lab.nodes)
+
+
+def test_applying_again_changes_nothing(crowd: Cluster) -> None:
+    output = crowd.cli("apply", str(crowd.path)).stdout
+    assert output.count("unchanged") >= NODES, output
+
+
+def test_a_cut_node_is_replaced_and_returns(crowd: Cluster) -> None:
+    others = tuple(node for node in crowd.lab.nodes if node != VICTIM)
+    crowd.lab.cut(VICTIM)
+    crowd.settle(others, SETTLE_S)
+    without = probed(crowd)
+    assert [(result.lost, result.doubled) for result in without] == [(0, 0), (0, 0)]
+    assert all(VICTIM not in result.by_node for result in without)
+    crowd.lab.mend(VICTIM)
+    crowd.settle(timeout_s=SETTLE_S)
+    eventually(lambda: any(VICTIM in result.by_node for result in probed(crowd)), "the victim serves again")
