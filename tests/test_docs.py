@@ -23,6 +23,7 @@ import click
 import pytest
 
 from trscaler_gen.cli import VERBS, group
+from trscaler_gen.deploy import Action
 from trscaler_gen.errors import InputError
 from trscaler_gen.inventory.load import load_inventory, parse_inventory
 from trscaler_gen.lock import reconcile
@@ -433,6 +434,10 @@ def test_every_verb_of_the_lab_is_documented() -> None:
     assert isinstance(lab, click.Group)
     told = (DOCS / "lab.md").read_text()
     assert [verb for verb in lab.commands if f"| `lab {verb}" not in told] == []
+
+
+def test_every_outcome_of_apply_is_documented() -> None:
+    assert set(Action) - table_keys((DOCS / "guide.md").read_text()) == set()
 
 
 def test_every_option_of_apply_is_documented() -> None:
