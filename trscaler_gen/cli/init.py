@@ -23,7 +23,10 @@ _FALLBACK_CLUSTER = "web"
 @click.option("--cluster", help="The cluster's name.  [default: the file's name]")
 @click.option("--link", default="eth0", show_default=True, help="The interface to serve on.")
 def command(file: Path, cluster: str | None, link: str) -> None:
-    """Write a commented inventory to FILE ("-" prints it); an existing FILE is never touched."""
+    """Write a commented inventory to FILE ("-" prints it); an existing FILE is never touched.
+
+    Example: trscaler-gen init web.yaml --link bond0
+    """
     text = sample(cluster or _cluster_from(file), link)
     if str(file) == "-":
         click.echo(text, nl=False)

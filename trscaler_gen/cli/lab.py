@@ -35,7 +35,10 @@ class AddressParameter(click.ParamType[IPv4Address | IPv6Address]):
     "labs in different directories do not see each other.",
 )
 def command() -> None:
-    """Run a cluster's hosts, its switch and a client on this machine, to deploy to and to break."""
+    """Run a cluster's hosts, its switch and a client on this machine, to deploy to and to break.
+
+    Example: trscaler-gen lab up inventory/lab.yaml
+    """
 
 
 @command.command()

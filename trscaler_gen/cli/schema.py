@@ -9,7 +9,10 @@ import click
 
 @click.command()
 def command() -> None:
-    """Print the JSON Schema of inventories, for editors."""
+    """Print the JSON Schema of inventories, for editors.
+
+    Example: trscaler-gen schema > inventory.schema.json
+    """
     from trscaler_gen.inventory.schema import json_schema
 
     click.echo(json.dumps(json_schema(), indent=2, ensure_ascii=False))
