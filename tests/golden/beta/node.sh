@@ -20,7 +20,7 @@ CLUSTER=golden
 NODE=beta
 NODE_ID=2
 EPOCH=1
-TAG=b627f2fc
+TAG=5273fe82
 TABLE=trscaler_golden
 UNIT=trscaler-gen-golden
 ADDRESSES='192.0.2.100 192.0.2.101 2001:db8::100'
@@ -143,14 +143,15 @@ old_objects() {
 }
 
 # One transaction: the new rules and maps come, the old maps go, the leases stay. Leases of another epoch
-# are worth nothing: under another contract a living peer may answer for other buckets.
+# are worth nothing: under another contract a living peer may answer for other buckets. So a node that changes
+# its epoch begins like one that boots, and lets its peers hear of it before it takes its lease.
 swap_transaction() {
     printf 'include "%s/ruleset.nft"\n' "$HERE"
     old_objects | while read -r kind name; do
         printf 'delete %s netdev %s %s\n' "$kind" "$TABLE" "$name"
     done
     if [ "$(cat "$RUN/epoch" 2>/dev/null)" != "$EPOCH" ]; then
-        printf 'flush set netdev %s alive\nflush set netdev %s fenced\n' "$TABLE" "$TABLE"
+        printf 'include "%s/peers.nft"\nadd element netdev %s announcing { %s }\n' "$HERE" "$TABLE" "$NODE_ID"
     fi
 }
 
@@ -176,22 +177,30 @@ heal() {
 
 # --- link and addresses ----------------------------------------------------------------------------
 
+# With the rules gone, nobody must take a frame to the cluster MAC for his own. The macvlan hears it as well when
+# somebody looks at all frames there, or by chance: its filter for multicast MACs is a hash of 8 bits.
+deafness_settings() {
+    [ "$MODE" = multicast ] || return 0
+    echo "ipv4/conf/$1/drop_unicast_in_l2_multicast 1"
+    [ "$HAS_IPV6" = no ] || echo "ipv6/conf/$1/drop_unicast_in_l2_multicast 1"
+}
+
 # "file value" for every kernel setting of the link that the cluster needs.
 link_settings() {
     echo "ipv4/conf/$LINK/arp_ignore 1"
     echo "ipv4/conf/$LINK/arp_announce 2"
-    if [ "$MODE" = multicast ]; then
-        # With the rules gone, nobody must take a frame to the cluster MAC for his own.
-        echo "ipv4/conf/$LINK/drop_unicast_in_l2_multicast 1"
-        [ "$HAS_IPV6" = no ] || echo "ipv6/conf/$LINK/drop_unicast_in_l2_multicast 1"
-    fi
+    deafness_settings "$LINK"
 }
 
 device_settings() {
     echo "ipv4/conf/$DEVICE/arp_ignore 1"
     echo "ipv4/conf/$DEVICE/arp_announce 2"
     echo "ipv4/conf/$DEVICE/rp_filter 2"
-    [ "$HAS_IPV6" = yes ] || return 0
+    deafness_settings "$DEVICE"
+    if [ "$HAS_IPV6" = no ]; then
+        [ ! -d /proc/sys/net/ipv6 ] || echo "ipv6/conf/$DEVICE/disable_ipv6 1"
+        return
+    fi
     # The address is shared by design: looking for duplicates would find them.
     echo "ipv6/conf/$DEVICE/accept_dad 0"
     echo "ipv6/conf/$DEVICE/accept_ra 0"
@@ -449,6 +458,7 @@ swap() {
     elif ! same_file ruleset.nft "$old"; then
         load_swap || die "nft refuses the ruleset; generation ${old##*/} stays"
     fi
+    printf '%s\n' "${HERE##*/}" >"$RUN/loaded" # also when the rules are the same
     make_current
     ensure_device
     same_file keepalived.conf "$old" || reload_daemon
