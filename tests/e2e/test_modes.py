@@ -17,15 +17,19 @@ from trscaler_gen.mac import HardwareAddress
 
 from .cluster import VIPS, Cluster, eventually, running_cluster
 from .wire import (
+    UDP,
     Capture,
     Wire,
     answers,
     captured,
+    client_source,
     fdb,
     octets,
     own_address,
     own_mac,
+    udp,
     unhealed,
+    virtual_address,
     watched_fdb,
     wired,
 )
@@ -41,7 +45,7 @@ class Observed:
 
     mode: str
     wire: Wire
-    probes: tuple[ProbeResult, ...]
+    probes: list[ProbeResult]
     capture: Capture
     learned: str
     own_macs: dict[str, HardwareAddress]
@@ -82,19 +86,31 @@ def restart(cluster: Cluster) -> None:
     cluster.settle()
 
 
-def probed(wire: Wire) -> tuple[ProbeResult, ...]:
-    """Probe both families at once while the client forgets its neighbours again and again."""
-    with ExitStack() as stack:
-        probes = [
-            stack.enter_context(wire.cluster.lab.probing(sources=40, interval_ms=40, family=family))
-            for family in (4, 6)
-        ]
-        for _ in range(ROUNDS):
-            forget_neighbours(wire)
-            for vip in VIPS:
-                ask(wire, vip)
-            wire.barrier()
-        return tuple(probe.stop() for probe in probes)
+def whole_again(wire: Wire) -> None:
+    """Wait until the victim has its rules back and serves, and forget what it said without them."""
+    eventually(lambda: wire.cluster.state(VICTIM)["ruleset"] == "intact", "the rules are back")
+    wire.cluster.settle()
+    forget_neighbours(wire)
+
+
+def probed(wire: Wire) -> list[ProbeResult]:
+    """Probe both families at once, several times; each time the client has to ask for its neighbours first.
+
+    It must not forget them meanwhile: a host drops what waits for an entry that is taken away.
+    """
+    results = []
+    for _ in range(ROUNDS):
+        forget_neighbours(wire)
+        with ExitStack() as stack:
+            probes = [
+                stack.enter_context(
+                    wire.cluster.lab.probing(sources=40, interval_ms=40, seconds=0.4, family=family)
+                )
+                for family in (4, 6)
+            ]
+            results += [probe.wait() for probe in probes]
+        wire.barrier()
+    return results
 
 
 @pytest.fixture(scope="module", params=["multicast", "stealth", "unicast"])
@@ -197,9 +213,34 @@ def test_without_egress_rules_the_inner_mac_shows(observed: Observed, tmp_path: 
     assert capture.lines(f"Reply {VIPS[0]} is-at {inner}")
     assert capture.lines(f"tgt is {VIPS[1]}", f"length 8 (1): {inner}")
     assert (inner in learned) == (observed.mode != "unicast")
-    eventually(lambda: wire.cluster.state(VICTIM)["ruleset"] == "intact", "the rules are back")
-    wire.cluster.settle()
-    forget_neighbours(wire)
+    whole_again(wire)
+
+
+@pytest.mark.parametrize("listening", ["off", "on"])
+def test_a_node_without_rules_is_deaf(observed: Observed, listening: str) -> None:
+    """Even while somebody looks at all frames with tcpdump, which opens the devices' receive filters."""
+    wire, lab = observed.wire, observed.wire.cluster.lab
+    devices = ("eth0", "vip-e2e")
+    questions = [
+        udp(client_source(number, version), virtual_address(version), 4321, b"question")
+        for version in (4, 6)
+        for number in range(1, 21)
+    ]
+    with unhealed(wire.cluster, VICTIM):
+        lab.exec(VICTIM, ["nft", "flush", "ruleset"])
+        for device in devices:
+            lab.exec(VICTIM, ["ip", "link", "set", device, "promisc", listening])
+        wire.cluster.settle(OTHERS)
+        for packet in questions:
+            wire.send(packet)
+        got = [wire.deliveries(version, UDP) for version in (4, 6)]
+        for device in devices:
+            lab.exec(VICTIM, ["ip", "link", "set", device, "promisc", "off"])
+    reached = {
+        name: sum(b"question" in data for family in got for data in family[name]) for name in lab.nodes
+    }
+    assert (reached[VICTIM], sum(reached.values())) == (0, len(questions))
+    whole_again(wire)
 
 
 def test_a_switch_that_learns_breaks_unicast_mode(observed: Observed) -> None:
