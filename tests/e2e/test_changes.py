@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from .cluster import Cluster, eventually
-from .test_events import under_probes
+from .events import under_probes
 
 
 @pytest.fixture
@@ -89,12 +89,11 @@ def test_changed_contract_has_a_new_epoch_and_nobody_answers_twice(
 
 
 def test_other_cluster_mac_restarts_every_node(cluster: Cluster, inventory: dict[str, object]) -> None:
-    """It cannot be done in place: neighbours must learn another address."""
+    """It cannot be done in place: neighbours must learn another address, and are told."""
     inventory["mac"] = {"mode": "multicast", "address": "03:00:5d:00:01:01"}
     output = apply(cluster, inventory)
     cluster.settle()
     assert set(actions(output).values()) == {"restarted"}
-    cluster.lab.exec("client", ["ip", "neigh", "flush", "dev", "eth0"])
     with under_probes(cluster) as watched:
         pass
     assert (watched.result.lost, watched.result.doubled) == (0, 0)

@@ -6,91 +6,15 @@ nobody owns what a silent node owned, so each of its sources can lose the one pr
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from itertools import pairwise
 
 import pytest
 
-from trscaler_gen.lab.probe import ProbeResult
-
-from .cluster import UNHEALTHY, Cluster, eventually
-
-VICTIM = "n2"
-OTHERS = ("n1", "n3", "n4")
-SOURCES = 100
-INTERVAL_MS = 100
-DAEMONS = "$(cat /run/trscaler-gen/e2e/keepalived.pid) $(cat /run/trscaler-gen/e2e/vrrp.pid)"
+from .cluster import Cluster, eventually
+from .events import EVENTS, INTERVAL_MS, OTHERS, VICTIM, Event, on, sources_of, swap_everywhere, under_probes
 
 #: served again within 3.5 intervals and 50 ms, and a probe is sent only every so often
 LONGEST_GAP_MS = 3.5 * 100 + 50 + INTERVAL_MS
-
-
-@dataclass
-class Watched:
-    """Probes under way; the result is there once the block has ended."""
-
-    results: list[ProbeResult] = field(default_factory=list)
-
-    @property
-    def result(self) -> ProbeResult:
-        return self.results[0]
-
-
-@contextmanager
-def under_probes(cluster: Cluster, interval_ms: float = INTERVAL_MS, family: int = 4) -> Iterator[Watched]:
-    """Probe while the block runs, and for half a second before and after."""
-    watched = Watched()
-    with cluster.lab.probing(sources=SOURCES, interval_ms=interval_ms, family=family) as probe:
-        time.sleep(0.5)
-        yield watched
-        time.sleep(0.5)
-        watched.results.append(probe.stop())
-
-
-def on(cluster: Cluster, command: str) -> None:
-    cluster.lab.exec(VICTIM, ["sh", "-c", command])
-
-
-def sources_of(node: str, result: ProbeResult) -> int:
-    """How many sources a node answered at all."""
-    return sum(1 for source in result.per_source if source.by_node.get(node))
-
-
-def start(cluster: Cluster) -> None:
-    assert "serving" in cluster.script(VICTIM, "up").stdout
-
-
-@dataclass(frozen=True)
-class Event:
-    """Something that takes the victim away, what brings it back, and how many probes a source may lose."""
-
-    name: str
-    go: Callable[[Cluster], object]
-    back: Callable[[Cluster], object]
-    lost_per_source: int
-
-
-EVENTS = [
-    # A cut is noticed when the lease ends, 3.5 intervals later.
-    Event("cut", lambda c: c.lab.cut(VICTIM), lambda c: c.lab.mend(VICTIM), 4),
-    Event("keepalived stopped", lambda c: on(c, f"kill {DAEMONS}"), start, 0),
-    Event("keepalived killed", lambda c: on(c, f"kill -9 {DAEMONS}"), start, 1),
-    Event(
-        "keepalived frozen",
-        lambda c: on(c, f"kill -STOP {DAEMONS}"),
-        lambda c: on(c, f"kill -CONT {DAEMONS}"),
-        1,
-    ),
-    Event(
-        "health check failed",
-        lambda c: on(c, f"touch {UNHEALTHY}"),
-        lambda c: on(c, f"rm {UNHEALTHY}"),
-        0,
-    ),
-    Event("node taken down", lambda c: c.script(VICTIM, "down"), start, 0),
-]
 
 
 @pytest.mark.parametrize("event", EVENTS, ids=lambda event: event.name)
@@ -156,12 +80,8 @@ def test_rank_maps_cannot_be_altered(cluster: Cluster) -> None:
 
 
 def test_swap_on_all_nodes_under_load(cluster: Cluster) -> None:
-    """Two inventories in turn: every node's rules and maps are replaced, twenty times."""
-    original = cluster.path.read_text()
+    """Every node's rules and maps are replaced, twenty times."""
     with under_probes(cluster, interval_ms=20) as watched:
-        for turn in range(10):
-            cluster.path.write_text(original.replace("/run/unhealthy", f"/run/unhealthy-{turn}"))
-            cluster.cli("apply", str(cluster.path))
-            cluster.path.write_text(original)
-            cluster.cli("apply", str(cluster.path))
+        tags = swap_everywhere(cluster, 20)
+    assert all(one != other for one, other in pairwise(tags))
     assert (watched.result.lost, watched.result.doubled) == (0, 0)

@@ -20,7 +20,7 @@ CLUSTER=golden
 NODE=alpha
 NODE_ID=1
 EPOCH=1
-TAG=23d7d9a4
+TAG=0012847f
 TABLE=trscaler_golden
 UNIT=trscaler-gen-golden
 ADDRESSES='192.0.2.100 192.0.2.101 2001:db8::100'
@@ -139,7 +139,7 @@ load_boot() {
 # Maps and sets of the generation that runs now; ours have another tag.
 old_objects() {
     listing |
-        awk -v tag="_$TAG" '($1 == "map" || $1 == "set") && $2 ~ /_[0-9a-f]{8}$/ && index($2, tag) == 0 { print $1, $2 }'
+        awk -v tag="_$TAG" '($1 == "map" || $1 == "set") && $2 ~ /_[0-9a-f]+$/ && index($2, tag) == 0 { print $1, $2 }'
 }
 
 # One transaction: the new rules and maps come, the old maps go, the leases stay. Leases of another epoch
@@ -196,6 +196,7 @@ device_settings() {
     echo "ipv4/conf/$DEVICE/arp_ignore 1"
     echo "ipv4/conf/$DEVICE/arp_announce 2"
     echo "ipv4/conf/$DEVICE/rp_filter 2"
+    echo "ipv4/conf/$DEVICE/arp_notify 1" # tells the neighbours when the addresses come up: the MAC may be another
     deafness_settings "$DEVICE"
     if [ "$HAS_IPV6" = no ]; then
         [ ! -d /proc/sys/net/ipv6 ] || echo "ipv6/conf/$DEVICE/disable_ipv6 1"
@@ -203,6 +204,7 @@ device_settings() {
     fi
     # The address is shared by design: looking for duplicates would find them.
     echo "ipv6/conf/$DEVICE/accept_dad 0"
+    echo "ipv6/conf/$DEVICE/ndisc_notify 1"
     echo "ipv6/conf/$DEVICE/accept_ra 0"
     echo "ipv6/conf/$DEVICE/autoconf 0"
     # No link-local address of its own: it would be the same on every node.
@@ -533,6 +535,7 @@ state() {
     echo "epoch=$(cat "$RUN/epoch" 2>/dev/null || :)"
     echo "ruleset=$(ruleset_state)"
     if heartbeat_runs; then echo keepalived=running; else echo keepalived=stopped; fi
+    if serves; then echo serving=yes; else echo serving=no; fi
     if is_loaded; then echo running=yes; else echo running=no; fi
 }
 
