@@ -13,14 +13,12 @@ import socket
 import struct
 import subprocess
 import time
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
-from typing import cast
 
 from trscaler_gen.jhash import bucket_of
 from trscaler_gen.lab.lab import Lab
@@ -36,7 +34,6 @@ Address = IPv4Address | IPv6Address
 CLIENT_LINK = "eth0"
 TABLE = "trscaler_e2e"
 NODE_LOCK = "/run/trscaler-gen/e2e/lock"
-BROADCAST = HardwareAddress.parse("ff:ff:ff:ff:ff:ff")
 VRRP_GROUP_MAC = HardwareAddress.parse("01:00:5e:00:00:12")
 ICMP, UDP, ICMP6, VRRP = socket.IPPROTO_ICMP, socket.IPPROTO_UDP, socket.IPPROTO_ICMPV6, 112
 ETH_P_ALL = 0x0003
@@ -424,8 +421,3 @@ def captured(lab: Lab, path: Path, expression: Sequence[str]) -> Iterator[Captur
     capture.text = subprocess.run(
         ["tcpdump", "-vv", "-e", "-n", "-r", str(path)], capture_output=True, text=True, check=True
     ).stdout
-
-
-def tally(names: Sequence[str]) -> dict[str, int]:
-    """How often each name occurs."""
-    return cast(dict[str, int], dict(Counter(names)))
