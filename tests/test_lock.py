@@ -180,6 +180,11 @@ def test_ids_run_out_only_behind_retired_nodes() -> None:
     assert problem.message == "no node id is left for n: 63 retired nodes hold theirs"
 
 
+def test_other_vrids_are_refused() -> None:
+    (problem,) = refused(lambda: reconcile(inventory(heartbeat={"first_vrid": 50}), fresh(), seed=1))
+    assert problem.message == "first_vrid changed from 1 to 50: a cluster that runs cannot follow"
+
+
 def test_other_cluster_is_refused() -> None:
     (problem,) = refused(lambda: reconcile(inventory(cluster="mail"), fresh(), seed=1))
     assert problem.message == 'the lock is of cluster "web", the inventory of "mail"'
@@ -213,7 +218,6 @@ def test_weight_below_one_bucket_is_refused() -> None:
         {"mac": {"address": "03:00:5d:00:01:01"}},
         {"heartbeat": {"interval_ms": 200}},
         {"heartbeat": {"missed": 5}},
-        {"heartbeat": {"first_vrid": 50}},
     ],
     ids=str,
 )

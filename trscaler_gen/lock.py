@@ -104,7 +104,7 @@ class Lock:
     @property
     def contract(self) -> tuple[object, ...]:
         """What all nodes of one epoch agree on, beside the seed."""
-        heartbeat = (self.interval_ms, self.missed, self.first_vrid)
+        heartbeat = (self.interval_ms, self.missed)
         return (self.hash_input, self.buckets, self.mac_mode, self.cluster_mac, *heartbeat)
 
     def with_orders(self, orders: tuple[Order, ...]) -> Lock:
@@ -136,6 +136,7 @@ def reconcile(inventory: Inventory, lock: Lock | None, *, seed: int) -> Lock:
             "give each inventory a file name of its own; a cluster that was renamed is a new cluster: move "
             "its lock away",
         )
+    _refuse_changed_vrids(inventory, lock)
     kept = _kept_ids(inventory, lock)
     retired = _retired(inventory, lock, kept)
     nodes = _number_nodes(inventory, kept, retired)
@@ -243,6 +244,15 @@ def _add(inventory: Inventory, placement: Placement, node: LockedNode) -> Placem
         raise _weight_refusal(inventory, error) from None
 
 
+def _refuse_changed_vrids(inventory: Inventory, lock: Lock) -> None:
+    """Nodes of two ranges do not hear each other at all, so no epoch could keep them apart."""
+    wanted = inventory.heartbeat.first_vrid
+    if wanted != lock.first_vrid:
+        message = f"first_vrid changed from {lock.first_vrid} to {wanted}: a cluster that runs cannot follow"
+        hint = "take every node down (node.sh down), move the lock away, and apply: the cluster is made anew"
+        raise _refusal(inventory, "vrid-changed", message, hint)
+
+
 def _refuse_changed_weights(inventory: Inventory, lock: Lock, nodes: tuple[LockedNode, ...]) -> None:
     weights = {node.node_id: node.weight for node in lock.nodes}
     problems = [
@@ -269,7 +279,6 @@ def _renew_contract(inventory: Inventory, before: Lock, changed: Lock) -> Lock:
         cluster_mac=_cluster_mac(inventory, before),
         interval_ms=inventory.heartbeat.interval_ms,
         missed=inventory.heartbeat.missed,
-        first_vrid=inventory.heartbeat.first_vrid,
     )
     if renewed.contract == before.contract:
         return renewed

@@ -16,8 +16,10 @@ from trscaler_gen.inventory.model import Address, Health, Inventory
 from trscaler_gen.lock import Lock, LockedNode
 from trscaler_gen.mac import HardwareAddress, inner_address
 
-#: two jiffies at HZ=250
-MIN_LEASE_MARGIN_MS = 5
+#: two jiffies at HZ=250: enough where hosts' ticks differ in phase, and where 250 and 1000 Hz are mixed
+ROUNDING_MARGIN_MS = 8
+#: two hosts' clocks run apart by less than one part in a thousand
+CLOCK_DRIFT = 1000
 #: IFNAMSIZ less the terminating zero
 MAX_DEVICE_NAME = 15
 #: only MASTER or FAULT are ever meant; 255 could not be demoted and 0 says goodbye
@@ -148,7 +150,8 @@ def plan_nodes(inventory: Inventory, lock: Lock) -> tuple[NodePlan, ...]:
 def leases(interval_ms: int, missed: int) -> Leases:
     """Durations in milliseconds for a heartbeat every ``interval_ms`` and ``missed`` misses allowed."""
     peer_ms = missed * interval_ms + interval_ms // 2
-    return Leases(own_ms=peer_ms - max(MIN_LEASE_MARGIN_MS, interval_ms // 10), peer_ms=peer_ms)
+    margin_ms = ROUNDING_MARGIN_MS + peer_ms // CLOCK_DRIFT
+    return Leases(own_ms=peer_ms - margin_ms, peer_ms=peer_ms)
 
 
 def device_name(cluster: str) -> str:
