@@ -150,7 +150,8 @@ def plan_nodes(inventory: Inventory, lock: Lock) -> tuple[NodePlan, ...]:
 def leases(interval_ms: int, missed: int) -> Leases:
     """Durations in milliseconds for a heartbeat every ``interval_ms`` and ``missed`` misses allowed."""
     peer_ms = missed * interval_ms + interval_ms // 2
-    margin_ms = ROUNDING_MARGIN_MS + peer_ms // CLOCK_DRIFT
+    # A node must outlive as many misses in its own eyes as in its peers': at 10 ms that leaves one jiffy.
+    margin_ms = min(ROUNDING_MARGIN_MS, interval_ms // 2) + peer_ms // CLOCK_DRIFT
     return Leases(own_ms=peer_ms - margin_ms, peer_ms=peer_ms)
 
 
