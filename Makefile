@@ -1,5 +1,5 @@
 # make demo: see it work.  make test: all tests.  Both prepare the machine first (as root, on Debian 12 or Ubuntu 24.04).
-.PHONY: help setup demo test lint format clean
+.PHONY: help setup demo test lint format bench bench-quick clean
 
 help:
 	@sed -n 's/^#: *//p' Makefile
@@ -26,6 +26,14 @@ lint: setup
 format: setup
 	.venv/bin/ruff format .
 	.venv/bin/ruff check --fix .
+
+#: make bench   measure everything anew and write docs/benchmarks.md: half an hour on a machine that does nothing else
+bench: setup
+	.venv/bin/python -m bench
+
+#: make bench-quick  less of the same in two minutes, into build/
+bench-quick: setup
+	.venv/bin/python -m bench --quick --output build
 
 #: make clean   remove the virtual environment and the caches
 clean:

@@ -1,0 +1,72 @@
+"""``make bench``: measure everything and write docs/benchmarks.md and docs/benchmarks.json.
+
+``--quick`` takes one run of what ``make bench`` repeats, at one heartbeat, and no lab of 32 nodes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from bench import build, events, lab, machine, report, ruleset, spread
+
+DOCS = Path(__file__).parent.parent / "docs"
+
+
+@dataclass(frozen=True)
+class Scope:
+    """How much is measured."""
+
+    runs: int
+    event_runs: int
+    heartbeats_ms: tuple[int, ...]
+    lab_nodes: tuple[int, ...]
+
+
+QUICK = Scope(runs=3, event_runs=1, heartbeats_ms=(100,), lab_nodes=(4,))
+FULL = Scope(runs=7, event_runs=5, heartbeats_ms=(100, 30, 10), lab_nodes=(4, 32))
+
+
+def main() -> None:
+    """Measure, and write both files."""
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="less than two minutes")
+    parser.add_argument("--output", type=Path, default=DOCS, help="folder for both files")
+    options = parser.parse_args()
+    scope = QUICK if options.quick else FULL
+    with tempfile.TemporaryDirectory(prefix="trscaler-bench-", dir="/var/tmp") as folder:
+        results = measure(scope, Path(folder))
+    options.output.mkdir(parents=True, exist_ok=True)
+    (options.output / "benchmarks.json").write_text(json.dumps(results, indent=2) + "\n")
+    (options.output / "benchmarks.md").write_text(report.markdown(results))
+
+
+def measure(scope: Scope, folder: Path) -> dict[str, object]:
+    """All parts in turn; each says on standard output when it begins."""
+    results: dict[str, object] = {"scope": asdict(scope), "machine": machine.describe()}
+    say("builds")
+    results["build"] = [asdict(row) for row in build.measure((2, 8, 32), scope.runs, folder)]
+    say("rulesets")
+    results["ruleset"] = [asdict(row) for row in ruleset.measure((4, 32), scope.runs, folder)]
+    say("spread")
+    results["spread"] = asdict(spread.measure(32, 1024))
+    for nodes in scope.lab_nodes:
+        say(f"a lab of {nodes}")
+        results.setdefault("lab", []).append(asdict(lab.measure(nodes, folder)))  # type: ignore[attr-defined]
+    for interval_ms in scope.heartbeats_ms:
+        say(f"events at {interval_ms} ms")
+        rows = events.measure(interval_ms, scope.event_runs, folder)
+        results.setdefault("events", []).extend(map(asdict, rows))  # type: ignore[attr-defined]
+    return results
+
+
+def say(what: str) -> None:
+    """Tell how far it is."""
+    print(f"bench: {what}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

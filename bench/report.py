@@ -1,0 +1,156 @@
+"""The figures as a page for people: docs/benchmarks.md."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+_HEAD = """# Benchmarks
+
+Written by `make bench` (quick, with fewer runs and less in it: `make bench-quick`), with the raw figures in
+[benchmarks.json](benchmarks.json). Do not edit: run it again, on a machine that does nothing else.
+"""
+
+
+def markdown(results: Mapping[str, Any]) -> str:
+    """Lay all results out."""
+    parts = [
+        _HEAD,
+        _machine(results["machine"]),
+        _events(results["events"], results["scope"]["event_runs"]),
+        _deployment(results["lab"]),
+        _build(results["build"], results["scope"]["runs"]),
+        _ruleset(results["ruleset"], results["scope"]["runs"]),
+        _spread(results["spread"]),
+    ]
+    return "\n".join(parts)
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table; the first column is text, the others are figures."""
+    rule = ["---", *("---:" for _ in head[1:])]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, rule, *rows)) + "\n"
+
+
+def _machine(machine: Mapping[str, str]) -> str:
+    return "## Measured on\n\n" + table(["what", ""], machine.items())
+
+
+def _events(rows: Sequence[Mapping[str, Any]], runs: int) -> str:
+    first = rows[0]
+    text = f"""## What clients notice when something happens to one node of four
+
+{first["sources"]} sources send a probe each every {first["probe_interval_ms"]} ms, from half a second
+before the event until half a second after the nodes agree again on who is alive.
+
+- *lost*: no answer; *doubled*: more than one
+- *longest gap*: the longest time that any one source went without an answer; a source that loses nothing
+  sees {first["probe_interval_ms"]} ms
+- *late*: probes that the prober itself sent more than 10 ms after their time, because the machine was busy
+
+{_runs(runs)} Three heartbeats may be missed, so a lease is 3.5 intervals.
+"""
+    tables = []
+    for interval_ms in dict.fromkeys(row["interval_ms"] for row in rows):
+        mine = [row for row in rows if row["interval_ms"] == interval_ms]
+        tables.append(f"\n### Heartbeat every {interval_ms} ms\n\n" + _event_table(mine))
+    return text + "".join(tables)
+
+
+def _runs(runs: int) -> str:
+    return "One run." if runs == 1 else f"{runs} runs: sums, and the worst run's gap."
+
+
+def _event_table(rows: Sequence[Mapping[str, Any]]) -> str:
+    head = ["event", "sent", "lost", "doubled", "longest gap, ms", "late"]
+    return table(
+        head,
+        (
+            [
+                row["event"],
+                f"{sum(row['sent']):,}",
+                str(sum(row["lost"])),
+                str(sum(row["doubled"])),
+                f"{max(row['longest_gap_ms']):.0f}",
+                str(sum(row["late"])),
+            ]
+            for row in rows
+        ),
+    )
+
+
+def _deployment(rows: Sequence[Mapping[str, Any]]) -> str:
+    text = """## A lab, and deploying to it
+
+Seconds, one run each. *Up*: `trscaler-gen lab up`, until every node's sshd and responder answer. *Apply*:
+`trscaler-gen apply` from bare nodes until each of them serves. *Again*: `apply` when nothing has changed.
+
+"""
+    head = ["nodes", "up", "apply", "again", "down"]
+    keys = ("up_s", "apply_s", "unchanged_s", "down_s")
+    return text + table(head, ([str(row["nodes"]), *(f"{row[key]:.1f}" for key in keys)] for row in rows))
+
+
+def _build(rows: Sequence[Mapping[str, Any]], runs: int) -> str:
+    text = f"""## Build
+
+`trscaler-gen build` from a cold interpreter: wall time, median of {runs} runs, and the peak of resident
+memory. *First*: there is no lock yet, and the placement is made. *Again*: the lock is there. The goal for 32
+nodes is at most 1.0 s and 150 MB.
+
+"""
+    head = ["nodes x buckets", "first, s", "again, s", "peak, MiB", "largest ruleset, kB"]
+    return text + table(
+        head,
+        (
+            [
+                f"{row['nodes']} x {row['buckets']}",
+                f"{row['first_s']:.2f}",
+                f"{row['again_s']:.2f}",
+                f"{row['peak_mib']:.0f}",
+                f"{row['largest_ruleset_kb']:.0f}",
+            ]
+            for row in rows
+        ),
+    )
+
+
+def _ruleset(rows: Sequence[Mapping[str, Any]], runs: int) -> str:
+    text = f"""## Loading a ruleset
+
+One `nft -f`, with the start of the process, in a network namespace: median of {runs} loads of the boot
+ruleset and of {2 * runs} swaps. A swap is one transaction: packets see the old ruleset or the new one.
+
+"""
+    head = ["nodes", "load, ms", "swap, ms"]
+    return text + table(
+        head, ([str(row["nodes"]), f"{row['load_ms']:.0f}", f"{row['swap_ms']:.0f}"] for row in rows)
+    )
+
+
+def _spread(row: Mapping[str, Any]) -> str:
+    text = f"""## Spread
+
+{row["nodes"]} equal nodes, {row["buckets"]} buckets; arithmetic, the same on every machine. The fullest
+node's share as a multiple of the mean, and the part of all buckets that a change moves, beside the least that
+is possible.
+
+"""
+    return (
+        text
+        + table(
+            ["", "max / mean"],
+            [
+                ["all alive", f"{row['all_alive']:.3f}"],
+                ["after the worst failure of one", f"{row['after_worst_failure']:.3f}"],
+            ],
+        )
+        + "\n"
+        + table(
+            ["change", "moved", "least"],
+            [
+                ["a node added", f"{row['moved_by_adding']:.2%}", f"{row['least_for_adding']:.2%}"],
+                ["a node removed", f"{row['moved_by_removing']:.2%}", f"{row['least_for_removing']:.2%}"],
+            ],
+        )
+    )
