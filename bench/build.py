@@ -33,7 +33,9 @@ def measure(sizes: Sequence[int], runs: int, folder: Path) -> list[Build]:
 
 def _measure(nodes: int, runs: int, folder: Path) -> Build:
     inventory = write_inventory(folder / "bench.yaml", nodes)
-    first, again, peaks = [], [], []
+    first: list[float] = []
+    again: list[float] = []
+    peaks: list[float] = []
     for _ in range(runs):
         inventory.with_suffix(".lock").unlink(missing_ok=True)
         for times in (first, again):
