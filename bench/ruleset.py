@@ -73,13 +73,14 @@ def _nft(folder: Path, file: str) -> float:
 
 
 def _swap(old: Path, new: Path) -> float:
-    """Replace one ruleset by another in a transaction, as node.sh's load_swap writes it."""
+    """Seconds for the new ruleset to be in force; the maps of the old one go afterwards, as in node.sh."""
+    seconds = _nft(new, "ruleset.nft")
     ruleset = (old / "ruleset.nft").read_text()
     table = re.findall(r"^table (netdev \w+)", ruleset, re.M)[0]
     objects = re.findall(r"^    (map|set) (\w+_[0-9a-f]{8}) \{", ruleset, re.M)
-    deletions = "".join(f"delete {kind} {table} {name}\n" for kind, name in objects)
-    (new / "swap.nft").write_text('include "ruleset.nft"\n' + deletions)
-    return _nft(new, "swap.nft")
+    (new / "old.nft").write_text("".join(f"delete {kind} {table} {name}\n" for kind, name in objects))
+    _nft(new, "old.nft")
+    return seconds
 
 
 if __name__ == "__main__":

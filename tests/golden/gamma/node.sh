@@ -142,14 +142,11 @@ old_objects() {
         awk -v tag="_$TAG" '($1 == "map" || $1 == "set") && $2 ~ /_[0-9a-f]+$/ && index($2, tag) == 0 { print $1, $2 }'
 }
 
-# One transaction: the new rules and maps come, the old maps go, the leases stay. Leases of another epoch
+# One transaction: the new rules and maps come, the leases stay. Leases of another epoch
 # are worth nothing: under another contract a living peer may answer for other buckets. So a node that changes
 # its epoch begins like one that boots, and lets its peers hear of it before it takes its lease.
 swap_transaction() {
     printf 'include "%s/ruleset.nft"\n' "$HERE"
-    old_objects | while read -r kind name; do
-        printf 'delete %s netdev %s %s\n' "$kind" "$TABLE" "$name"
-    done
     if [ "$(cat "$RUN/epoch" 2>/dev/null)" != "$EPOCH" ]; then
         printf 'include "%s/peers.nft"\nadd element netdev %s announcing { %s }\n' "$HERE" "$TABLE" "$NODE_ID"
     fi
@@ -159,7 +156,16 @@ load_swap() {
     swap_transaction >"$RUN/swap.nft"
     load -f "$RUN/swap.nft" || return 1
     rm -f "$RUN/swap.nft"
+    delete_old_objects || note "maps of the ruleset before are left: the next swap deletes them"
     remember
+}
+
+# In a transaction of their own: a packet that is halfway through the old rules must still find the old maps.
+# Deleted together with the rules they would be empty to it, and the next in line would believe it is the owner.
+delete_old_objects() {
+    old_objects | while read -r kind name; do
+        printf 'delete %s netdev %s %s\n' "$kind" "$TABLE" "$name"
+    done | nft -f -
 }
 
 # A node without its rules must not keep the addresses up: it would answer questions for the inner MAC.
