@@ -68,7 +68,7 @@ class Event:
 
 EVENTS = [
     # A cut is noticed when the lease ends, 3.5 intervals later.
-    Event("cut", lambda c: c.lab.cut(VICTIM), lambda c: c.lab.mend(VICTIM), 4),
+    Event("cut", lambda c: c.lab.cut(VICTIM), lambda c: c.lab.mend(VICTIM), 6),
     Event("keepalived stopped", lambda c: on(c, f"kill {DAEMONS}"), start, 0),
     Event("keepalived killed", lambda c: on(c, f"kill -9 {DAEMONS}"), start, 1),
     Event(
