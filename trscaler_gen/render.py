@@ -94,14 +94,21 @@ def _environment() -> jinja2.Environment:
     return environment
 
 
-@cache
-def _element(bucket: int, node_id: int) -> str:
-    return f"{bucket:>4} : {node_id:<2}"
+class _Cells(dict[tuple[int, int], str]):
+    """Text of ``(bucket, node id)``: 32 nodes' maps have half a million, of 32 thousand different ones."""
+
+    def __missing__(self, owner: tuple[int, int]) -> str:
+        bucket, node_id = owner
+        cell = self[owner] = f"{bucket:>4} : {node_id:<2}"
+        return cell
+
+
+_cells = _Cells()
 
 
 def _elements(rank: Rank) -> str:
     """Lay a rank map's elements out, eight in a line."""
-    cells = [_element(bucket, node_id) for bucket, node_id in rank.owners]
+    cells = [_cells[owner] for owner in rank.owners]
     return ",\n".join(_lines(cells))
 
 

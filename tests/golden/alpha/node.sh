@@ -415,7 +415,7 @@ check_keepalived() {
     [ -s "$RUN/check.conf" ] || return 1
     answer=$(keepalived -t --use-file="$RUN/check.conf" 2>&1) && status=0 || status=$?
     rm -f "$RUN/check.conf"
-    case $answer in *Disabling*) status=1 ;; esac
+    case $answer in *[Dd]isabling* | *[Ss]kipping* | *[Ii]gnoring*) status=1 ;; esac
     [ "$status" = 0 ] || printf '%s\n' "$answer" >&2
     return "$status"
 }
