@@ -26,6 +26,8 @@ MAX_DEVICE_NAME = 15
 VRRP_PRIORITY = 100
 #: an operator waits no longer than this for a node to serve
 MAX_WAIT_S = 50
+#: a health check may have to load the ruleset first, or to wait for somebody who does
+MEND_S = 25
 #: without a health command of the user's, the health check still looks after the ruleset
 RULESET_CHECK = Health(command=("/bin/true",))
 
@@ -112,6 +114,28 @@ class NodePlan:
         """
         heartbeats_s = -(-4 * self.interval_ms // 1000)
         return min(MAX_WAIT_S, heartbeats_s + self.health_interval_s + 2)
+
+    @property
+    def vrids(self) -> tuple[int, ...]:
+        """The virtual router ids of the whole cluster, in order."""
+        return tuple(sorted((self.vrid, *(peer.vrid for peer in self.peers))))
+
+    @property
+    def health_program(self) -> str:
+        """The program of the health command; empty if there is none."""
+        return self.health_command[0] if self.health_command else ""
+
+    @property
+    def health_words(self) -> tuple[str, ...]:
+        """The health command with its deadline, killed a second later if it does not heed it."""
+        if not self.health_command:
+            return (":",)
+        return ("timeout", "-k", "1", str(self.health_timeout_s), *self.health_command)
+
+    @property
+    def health_run_s(self) -> int:
+        """Seconds that keepalived gives the health check: the command's, and some to mend what is broken."""
+        return self.health_timeout_s + MEND_S
 
     @property
     def has_ipv6(self) -> bool:

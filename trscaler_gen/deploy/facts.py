@@ -39,6 +39,7 @@ class Facts:
     runs: bool
     ruleset: str
     keepalived: str
+    serving: bool
 
     @property
     def running(self) -> str:
@@ -69,6 +70,7 @@ def parse_facts(text: str) -> Facts:
         runs=said.get("running") == "yes",
         ruleset=said.get("ruleset", ""),
         keepalived=said.get("keepalived", ""),
+        serving=said.get("serving") != "no",
     )
 
 

@@ -170,7 +170,9 @@ class _Rollout:
     def _judge(self) -> None:
         for node, bundle in self.work.bundles.items():
             if self.facts[node].serves(bundle.generation):
-                self._done(node, Action.UNCHANGED)
+                # Nothing to deploy, but not all is well: whoever looks should know.
+                aside = "" if self.facts[node].serving else "standing aside: it sends no heartbeats"
+                self._done(node, Action.UNCHANGED, aside)
         self.before_change()
 
     def _stage(self) -> None:

@@ -80,9 +80,11 @@ ClusterName = Annotated[
     str,
     Words(
         "cluster name",
-        r"[a-z]([a-z0-9-]*[a-z0-9])?",
+        # "web-watch" would have the name of a systemd unit of the cluster "web".
+        r"(?!.*-(watch|heartbeat)$)[a-z]([a-z0-9-]*[a-z0-9])?",
         32,
-        'use lower-case letters, digits and "-"; begin with a letter, do not end with "-"',
+        'use lower-case letters, digits and "-"; begin with a letter, do not end with "-", "-watch" or '
+        '"-heartbeat"',
     ),
 ]
 NodeName = Annotated[

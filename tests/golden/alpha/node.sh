@@ -25,6 +25,9 @@ TABLE=trscaler_golden
 UNIT=trscaler-gen-golden
 ADDRESSES='192.0.2.100 192.0.2.101 2001:db8::100'
 HAS_IPV6=yes
+# All of the cluster, this node's among them.
+VRIDS='70 71 72'
+HEALTH_PROGRAM=/usr/local/bin/app-ok
 # By then a healthy node has sent its first heartbeat.
 SERVES_WITHIN_S=5
 # What cannot change under a running cluster: link, macvlan, cluster MAC, inner MAC, mode.
@@ -51,7 +54,7 @@ CANNOT_SWAP=75  # EX_TEMPFAIL of sysexits.h
 
 # The user's own question, from cluster.yaml health.command.
 service_is_well() {
-    /usr/local/bin/app-ok --deep
+    timeout -k 1 5 /usr/local/bin/app-ok --deep
 }
 
 # --- words -----------------------------------------------------------------------------------------
@@ -98,7 +101,12 @@ current_generation() { readlink -f -- "$ROOT/current" 2>/dev/null || :; }
 
 # --- ruleset ---------------------------------------------------------------------------------------
 
-load() { nft -I "$HERE" -D "hwaddr=$(hardware_address)" "$@"; }
+# What nft says of a rule quotes it, and some hold the seed.
+load() {
+    errors=$(nft -I "$HERE" -D "hwaddr=$(hardware_address)" "$@" 2>&1) && return
+    printf '%s\n' "$errors" | sed 's/seed [0-9a-fx]*/seed .../' >&2
+    return 1
+}
 
 # What the kernel has of our table, without counters and leases. The rank maps are constant: the kernel
 # refuses to change them, so the rules are all that can be altered. "list table" reads every map's
@@ -108,8 +116,18 @@ listing() {
         awk -v table="$TABLE" '$1 == "table" && $3 == table { ours = 1 } ours; /^}/ { ours = 0 }'
 }
 
+# What the listing has to be: the same files in a network of their own, where nobody else loads or flushes.
+# Taking it from the kernel after a load would take somebody's flush in between for the truth.
+expected_listing() {
+    # shellcheck disable=SC2016  # the inner shell's words
+    unshare --net sh -c 'ip link set dev lo name "$1" && nft -I "$2" -D "hwaddr=$3" -f "$2/ruleset.nft" &&
+        nft -s -t list ruleset netdev' sh "$LINK" "$HERE" "$(hardware_address)"
+}
+
 remember() {
-    listing >"$RUN/listing"
+    expected_listing >"$RUN/listing.new" || return 1
+    sort -o "$RUN/listing.new" "$RUN/listing.new"
+    mv -f "$RUN/listing.new" "$RUN/listing"
     printf '%s\n' "$EPOCH" >"$RUN/epoch"
     printf '%s\n' "${HERE##*/}" >"$RUN/loaded"
 }
@@ -118,7 +136,8 @@ is_loaded() { [ -e "$RUN/listing" ]; }
 
 loaded_generation() { cat "$RUN/loaded" 2>/dev/null || :; }
 
-is_intact() { is_loaded && listing | cmp -s - "$RUN/listing"; }
+# Sorted: after a swap the same objects stand in another order.
+is_intact() { is_loaded && listing | sort | cmp -s - "$RUN/listing"; }
 
 ruleset_state() {
     if is_intact; then
@@ -224,11 +243,31 @@ apply_settings() {
     done
 }
 
+# What other clusters on this host found before they changed it: "file value".
+found_by_others() {
+    for found in "${RUN%/*}"/*/settings-before; do
+        [ "$found" = "$RUN/settings-before" ] || [ ! -e "$found" ] || cat "$found"
+    done
+}
+
+original_setting() {
+    found_by_others | grep -m 1 "^$1 " | cut -d ' ' -f 2 | grep . || cat "$(sysctl_file "$1")"
+}
+
 save_link_settings() {
     [ ! -e "$RUN/settings-before" ] || return 0
     link_settings | while read -r name _; do
-        printf '%s %s\n' "$name" "$(cat "$(sysctl_file "$name")")"
-    done >"$RUN/settings-before"
+        printf '%s %s\n' "$name" "$(original_setting "$name")"
+    done >"$RUN/settings-before.new"
+    mv -f "$RUN/settings-before.new" "$RUN/settings-before"
+}
+
+# What another cluster on this link needs stays; the last to go puts it back.
+restore_link_settings() {
+    [ -e "$RUN/settings-before" ] || return 0
+    while read -r name value; do
+        found_by_others | grep -q "^$name " || echo "$value" >"$(sysctl_file "$name")" || :
+    done <"$RUN/settings-before"
 }
 
 accepts_cluster_mac() { bridge fdb show dev "$LINK" | grep -qi "^$CLUSTER_MAC .*self"; }
@@ -269,9 +308,24 @@ ensure_addresses() {
     done
 }
 
+settings_hold() {
+    wanted=$(link_settings && device_settings)
+    # shellcheck disable=SC2046  # a list of files
+    [ "$(cat $(printf '%s\n' "$wanted" | sed 's|^|/proc/sys/net/|; s| .*||'))" = \
+        "$(printf '%s\n' "$wanted" | cut -d ' ' -f 2)" ]
+}
+
+is_attached() {
+    device_is_up && accepts_cluster_mac && settings_hold &&
+        [ "$(addresses_there | sort)" = "$(addresses_wanted | sort)" ]
+}
+
+has_inner_mac() { [ "$(cat "/sys/class/net/$DEVICE/address" 2>/dev/null)" = "$INNER_MAC" ]; }
+
 # The ruleset is loaded by now: no frame of this device leaves with the inner MAC.
 ensure_device() {
     ensure_link
+    has_inner_mac || ip link del dev "$DEVICE" 2>/dev/null || :
     if [ ! -d "/sys/class/net/$DEVICE" ]; then
         ip link add link "$LINK" name "$DEVICE" address "$INNER_MAC" type macvlan mode bridge
     fi
@@ -294,7 +348,10 @@ daemon_pid() { cat "$RUN/$1.pid" 2>/dev/null || :; }
 
 heartbeat_runs() { is_daemon "$(daemon_pid keepalived)" && is_daemon "$(daemon_pid vrrp)"; }
 
-watch_runs() { grep -qs watch "/proc/$(daemon_pid watch)/cmdline"; }
+watch_runs() {
+    pid=$(daemon_pid watch)
+    [ -n "$pid" ] && grep -qsF "$ROOT/current/node.sh" "/proc/$pid/cmdline"
+}
 
 # A pid file that outlived its process keeps keepalived from starting.
 forget_dead_daemons() {
@@ -363,7 +420,9 @@ await_serving() {
 reload_daemon() {
     if under_systemd; then
         install_units
+        unlock # a unit that is not active would be started, and takes the lock
         systemctl reload-or-restart "$UNIT-heartbeat.service"
+        lock
     elif heartbeat_runs; then
         kill -HUP "$(daemon_pid keepalived)"
     else
@@ -384,6 +443,16 @@ install_units() {
 
 # --- generations -----------------------------------------------------------------------------------
 
+# A change that did not come to its end is seen by `state`, and made again by whoever applies next.
+begin_change() { : >"$RUN/changing"; }
+
+finish_change() {
+    cp "$HERE/keepalived.conf" "$RUN/heartbeat.conf"
+    rm -f "$RUN/changing"
+}
+
+change_is_unfinished() { is_loaded && { [ -e "$RUN/changing" ] || [ "$(loaded_generation)" != "${now##*/}" ]; }; }
+
 make_current() {
     ln -sfn "generations/${HERE##*/}" "$ROOT/.current-$$"
     mv -T "$ROOT/.current-$$" "$ROOT/current"
@@ -403,21 +472,48 @@ check() {
     require_link
     (cd "$HERE" && sha256sum --check --strict --quiet MANIFEST) || die "files are damaged: apply again"
     load -c -f "$HERE/boot.nft" || die "nft refuses boot.nft"
-    check_keepalived || die "keepalived refuses keepalived.conf"
+    expected_listing >/dev/null || die "the ruleset does not load in a network namespace of its own"
+    check_keepalived
+    check_health_program
+    check_neighbours
     say "generation ${HERE##*/} is good"
 }
 
-# keepalived -t looks for the script as well, and `current` may not lead here yet. It says yes to a file
-# that is not there.
+# keepalived -t says yes to a file that is not there, and only warns of what it leaves out.
 check_keepalived() {
-    mkdir -p "$RUN"
-    sed "s|$ROOT/current/|$HERE/|" "$HERE/keepalived.conf" >"$RUN/check.conf"
-    [ -s "$RUN/check.conf" ] || return 1
-    answer=$(keepalived -t --use-file="$RUN/check.conf" 2>&1) && status=0 || status=$?
-    rm -f "$RUN/check.conf"
+    [ -s "$HERE/keepalived.conf" ] || die "keepalived.conf is missing or empty"
+    answer=$(keepalived -t --use-file="$HERE/keepalived.conf" 2>&1) && status=0 || status=$?
     case $answer in *[Dd]isabling* | *[Ss]kipping* | *[Ii]gnoring*) status=1 ;; esac
-    [ "$status" = 0 ] || printf '%s\n' "$answer" >&2
-    return "$status"
+    [ "$status" = 0 ] || die "keepalived refuses keepalived.conf: $answer"
+}
+
+# A program that is not there fails every check: with a typo in the inventory, on all nodes at once.
+check_health_program() {
+    [ -z "$HEALTH_PROGRAM" ] || [ -x "$HEALTH_PROGRAM" ] ||
+        die "there is no program $HEALTH_PROGRAM here: install it, or mend health.command"
+}
+
+words_of() { sed -n "s/^$2=//p" "$1" | tr -d "'"; }
+
+# The first word that two lists share.
+shared_word() {
+    for word in $1; do
+        case " $2 " in *" $word "*) echo "$word" && return ;; esac
+    done
+}
+
+# Another cluster on this link: its heartbeats and addresses must not be taken for ours.
+check_neighbours() {
+    for other in "${ROOT%/*}"/*/current/node.sh; do
+        if [ "$other" = "$ROOT/current/node.sh" ] || [ ! -e "$other" ]; then continue; fi
+        case $(words_of "$other" FRAME) in "$LINK "*) ;; *) continue ;; esac
+        name=$(words_of "$other" CLUSTER)
+        vrid=$(shared_word "$VRIDS" "$(words_of "$other" VRIDS)")
+        address=$(shared_word "$ADDRESSES" "$(words_of "$other" ADDRESSES)")
+        [ -z "$vrid" ] || die "cluster $name has VRRP id $vrid on $LINK already: give this one another" \
+            "heartbeat.first_vrid (if that cluster is gone for good: rm -r ${ROOT%/*}/$name)"
+        [ -z "$address" ] || die "cluster $name has the address $address on $LINK already"
+    done
 }
 
 attach() {
@@ -434,8 +530,10 @@ detach() {
     ip link del dev "$DEVICE" 2>/dev/null || :
     ! accepts_cluster_mac || bridge fdb del "$CLUSTER_MAC" dev "$LINK" self || :
     nft delete table netdev "$TABLE" 2>/dev/null || :
-    [ ! -e "$RUN/settings-before" ] || apply_settings <"$RUN/settings-before" || :
-    rm -f "$RUN/settings-before" "$RUN/listing" "$RUN/loaded" "$RUN/epoch"
+    restore_link_settings
+    for name in settings-before listing loaded epoch changing heartbeat.conf heartbeat; do
+        rm -f "$RUN/$name"
+    done
 }
 
 up() {
@@ -445,9 +543,14 @@ up() {
     if [ -n "$now" ] && [ "$now" != "$HERE" ] && heartbeat_runs; then
         die "generation ${now##*/} runs here: swap to this one, or take that one down"
     fi
+    if is_loaded && [ "$(frame_of "$ROOT/generations/$(loaded_generation)")" != "$(frame_of "$HERE")" ]; then
+        die "generation $(loaded_generation) is loaded here, with another link, MAC or mode: take it down first"
+    fi
+    begin_change
     make_current
     attach
     start_daemons
+    finish_change
     unlock  # the health check takes the lock, and no heartbeat leaves before it has succeeded
     say "up, generation ${HERE##*/}"
     say "$(await_serving)"
@@ -461,15 +564,18 @@ swap() {
         note "link, MAC or mode differ from generation ${old##*/}: needs down and up"
         exit "$CANNOT_SWAP"
     fi
+    begin_change
     if ! is_intact; then
         load_boot || die "nft refuses the ruleset; generation ${old##*/} stays"
-    elif ! same_file ruleset.nft "$old"; then
+    elif ! same_file ruleset.nft "$ROOT/generations/$(loaded_generation)"; then
         load_swap || die "nft refuses the ruleset; generation ${old##*/} stays"
     fi
     printf '%s\n' "${HERE##*/}" >"$RUN/loaded" # also when the rules are the same
     make_current
     ensure_device
-    same_file keepalived.conf "$old" || reload_daemon
+    cmp -s "$HERE/keepalived.conf" "$RUN/heartbeat.conf" || reload_daemon
+    ! under_systemd || install_units
+    finish_change
     say "swapped, generation ${HERE##*/}"
 }
 
@@ -484,8 +590,13 @@ down() {
 
 health() {
     lock
+    if ! is_loaded && [ ! -d "/sys/class/net/$DEVICE" ]; then die "nothing runs here: use up"; fi
     is_intact || { heal "$(ruleset_state)" || :; exit 1; }
-    device_is_up || { ensure_device; exit 1; }
+    is_attached || {
+        note "addresses or settings are not whole: putting them back"
+        ensure_device
+        exit 1
+    }
     unlock
     service_is_well
 }
@@ -493,12 +604,12 @@ health() {
 # keepalived: notify TYPE NAME STATE PRIORITY. The kernel's leases decide who answers; a failed node
 # gives its own up here as well, in case its farewell could not leave the host.
 notify() {
-    note "heartbeat ${3:-?}"
-    mkdir -p "$RUN"
-    printf '%s\n' "${3:-?}" >"$RUN/heartbeat"
     case ${3:-} in
         FAULT | STOP) give_up_lease ;;
     esac
+    mkdir -p "$RUN"
+    printf '%s\n' "${3:-?}" >"$RUN/heartbeat" || :
+    note "heartbeat ${3:-?}"
 }
 
 # Added first: to delete what has just expired is an error.
@@ -539,7 +650,7 @@ state() {
     echo "generation=${now##*/}"
     echo "loaded=$(loaded_generation)"
     echo "epoch=$(cat "$RUN/epoch" 2>/dev/null || :)"
-    echo "ruleset=$(ruleset_state)"
+    if change_is_unfinished; then echo ruleset=unfinished; else echo "ruleset=$(ruleset_state)"; fi
     if heartbeat_runs; then echo keepalived=running; else echo keepalived=stopped; fi
     if serves; then echo serving=yes; else echo serving=no; fi
     if is_loaded; then echo running=yes; else echo running=no; fi
