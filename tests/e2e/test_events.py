@@ -11,9 +11,19 @@ from itertools import pairwise
 import pytest
 
 from .cluster import Cluster, eventually
-from .events import EVENTS, INTERVAL_MS, OTHERS, VICTIM, Event, on, sources_of, swap_everywhere, under_probes
+from .events import (
+    EVENTS,
+    INTERVAL_MS,
+    OTHERS,
+    VICTIM,
+    Event,
+    on,
+    sources_of,
+    swap_everywhere,
+    under_probes,
+)
 
-#: served again within 3.5 intervals and 50 ms; a gap is measured from probe to probe, one before and one after
+#: served again within 3.5 intervals and 50 ms; the gap is counted from probe to probe
 LONGEST_GAP_MS = 3.5 * 100 + 50 + 2 * INTERVAL_MS
 
 

@@ -125,12 +125,14 @@ def test_what_somebody_takes_away_is_put_back(cluster: Cluster, damage: str) -> 
     mac = cluster.lab.exec(
         "n2", ["sh", "-c", "sed -n 's/^FRAME=//p' /etc/trscaler-gen/e2e/current/node.sh"]
     ).stdout.split()[2]
-    look = f"ip -o addr show dev vip-e2e up; bridge fdb show dev eth0 | grep {mac}; cat /proc/sys/net/ipv4/conf/eth0/arp_ignore"
+    look = (
+        f"ip -o addr show dev vip-e2e up; bridge fdb show dev eth0 | grep {mac};"
+        " cat /proc/sys/net/ipv4/conf/eth0/arp_ignore"
+    )
 
     def seen() -> list[str]:
-        return sorted(
-            cluster.lab.exec("n2", ["sh", "-c", f"({look}) | cut -d ' ' -f 2-"], check=False).stdout.split()
-        )
+        shown = cluster.lab.exec("n2", ["sh", "-c", f"({look}) | cut -d ' ' -f 2-"], check=False)
+        return sorted(shown.stdout.split())
 
     before = seen()
     cluster.lab.exec("n2", ["sh", "-c", damage.format(mac=mac)])
@@ -182,7 +184,10 @@ def test_down_leaves_the_host_as_it_was(tmp_path: Path) -> None:
     directory = Path("/run/trscaler-gen") / f"test-traces-{time.time_ns()}"
     path = tmp_path / "cluster.yaml"
     path.write_text(inventory_text(directory, nodes=1))
-    look = "sysctl -a 2>/dev/null | grep -E '^net.ipv[46].conf.eth0'; ip -o addr; bridge fdb show dev eth0; nft list ruleset"
+    look = (
+        "sysctl -a 2>/dev/null | grep -E '^net.ipv[46].conf.eth0'; ip -o addr; bridge fdb show dev eth0;"
+        " nft list ruleset"
+    )
     with Lab.up(load_inventory(path), directory) as lab:
         cluster = Cluster(lab, path)
         before = lab.exec("n1", ["sh", "-c", look]).stdout

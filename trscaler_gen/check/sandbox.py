@@ -122,7 +122,11 @@ def _check_keepalived(job: Job) -> Iterator[tuple[str, str, str]]:
     if not config.is_file() or config.stat().st_size == 0:
         yield "keepalived.conf", "keepalived", "missing or empty"
         return
-    done = _tool(["keepalived", "-t", f"--use-file={config}"], job.home)
+    # It judges the first word of a script line alone: let that be our script, and not the sh that reads it.
+    judged = config.with_name("judged.conf")
+    judged.write_text(config.read_text(errors="replace").replace('"/bin/sh ', '"'))
+    shutil.copymode(config, judged)
+    done = _tool(["keepalived", "-t", f"--use-file={judged}"], job.home)
     output = (done.stdout + done.stderr).strip()
     if done.returncode != 0 or any(word in output.lower() for word in _LEFT_OUT):
         yield "keepalived.conf", "keepalived", output or f"exit status {done.returncode}"

@@ -193,7 +193,7 @@ heal() {
     [ "$1" != missing ] || ip link set dev "$DEVICE" down 2>/dev/null || :
     if ! load_boot; then
         ip link set dev "$DEVICE" down 2>/dev/null || :
-        note "the ruleset does not load: addresses are down until it does"
+        note "the ruleset does not load, or $RUN is full: addresses are down until that is mended"
         return 1
     fi
     ensure_device
