@@ -104,7 +104,7 @@ class Cluster:
         wanted = {self.ids[node] for node in nodes}
         return all(self.alive(node) == wanted for node in nodes)
 
-    def settle(self, nodes: tuple[str, ...] | None = None, timeout_s: float = 20.0) -> None:
+    def settle(self, nodes: tuple[str, ...] | None = None, timeout_s: float = 40.0) -> None:
         """Wait until the nodes agree that just they are alive."""
         eventually(lambda: self.sees_all(nodes), "the nodes agree on who is alive", timeout_s)
 

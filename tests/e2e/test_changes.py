@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from .cluster import Cluster, eventually
-from .events import under_probes
+from .events import assert_nothing_noticed, slack, under_probes
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def test_node_removed_and_added(cluster: Cluster, inventory: dict[str, dict[str,
         output = apply(cluster, inventory)  # type: ignore[arg-type]
         cluster.settle(("n1", "n2", "n3"))
     assert actions(output)["n4"] == "stopped"
-    assert (watched.result.lost, watched.result.doubled) == (0, 0)
+    assert_nothing_noticed(watched.result)
     assert "vip-e2e" not in cluster.lab.exec("n4", ["ip", "-o", "link"]).stdout
     assert cluster.lab.exec("n4", ["nft", "list", "ruleset"]).stdout == ""
 
@@ -57,7 +57,7 @@ def test_node_removed_and_added(cluster: Cluster, inventory: dict[str, dict[str,
         output = apply(cluster, inventory)  # type: ignore[arg-type]
         cluster.settle()
     assert actions(output) == {"n1": "swapped", "n2": "swapped", "n3": "swapped", "n4": "started"}
-    assert (watched.result.lost, watched.result.doubled) == (0, 0)
+    assert_nothing_noticed(watched.result)
     assert watched.result.by_node["n4"] > 0
 
 
@@ -66,7 +66,7 @@ def test_virtual_address_added_in_place(cluster: Cluster, inventory: dict[str, o
     with under_probes(cluster) as watched:
         output = apply(cluster, inventory)
     assert set(actions(output).values()) == {"swapped"}
-    assert (watched.result.lost, watched.result.doubled) == (0, 0)
+    assert_nothing_noticed(watched.result)
     addresses = cluster.lab.exec("n1", ["ip", "-o", "addr", "show", "dev", "vip-e2e"]).stdout
     assert "192.0.2.99/32" in addresses
 
@@ -85,7 +85,7 @@ def test_changed_contract_has_a_new_epoch_and_nobody_answers_twice(
     assert {cluster.state(node)["epoch"] for node in cluster.lab.nodes} == {str(epoch + 1)}
     # A frame can take a busy machine 2 ms to deliver, and so long two nodes can differ; at 5,000 probes/s.
     # Without the announcement or the assumed leases it is 50 to 200.
-    assert watched.result.doubled <= 10
+    assert watched.result.doubled <= max(10, slack(watched.result))
 
 
 def test_other_cluster_mac_restarts_every_node(cluster: Cluster, inventory: dict[str, object]) -> None:
@@ -96,7 +96,7 @@ def test_other_cluster_mac_restarts_every_node(cluster: Cluster, inventory: dict
     assert set(actions(output).values()) == {"restarted"}
     with under_probes(cluster) as watched:
         pass
-    assert (watched.result.lost, watched.result.doubled) == (0, 0)
+    assert_nothing_noticed(watched.result)
 
 
 def test_what_is_put_back_is_the_generation_that_was_applied_last(

@@ -14,7 +14,7 @@ from trscaler_gen.inventory.load import load_inventory
 from trscaler_gen.lab.lab import Lab
 
 from .cluster import Cluster, eventually, inventory_text
-from .events import under_probes
+from .events import assert_nothing_noticed, under_probes
 from .test_changes import actions, apply
 
 DEADLY_MV = """#!/bin/sh
@@ -63,7 +63,7 @@ def test_swap_that_died_half_way_is_taken_back(cluster: Cluster, inventory: dict
     cluster.settle()
     with under_probes(cluster) as watched:
         pass
-    assert (watched.result.lost, watched.result.doubled) == (0, 0)
+    assert_nothing_noticed(watched.result)
 
 
 def test_swap_that_died_half_way_can_be_made_again(cluster: Cluster, inventory: dict[str, object]) -> None:
@@ -177,7 +177,7 @@ def test_second_cluster_comes_and_goes_beside_ours(cluster: Cluster, tmp_path: P
         cluster.lab.exec(node, ["rm", "-r", "/etc/trscaler-gen/e2e-two"])
         setting = cluster.lab.exec(node, ["cat", "/proc/sys/net/ipv4/conf/eth0/arp_ignore"]).stdout
         assert setting == "1\n"
-    assert (watched.result.lost, watched.result.doubled) == (0, 0)
+    assert_nothing_noticed(watched.result)
 
 
 def test_down_leaves_the_host_as_it_was(tmp_path: Path) -> None:
