@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from bench import build, events, lab, machine, report, ruleset, spread
@@ -35,8 +35,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="less than two minutes")
     parser.add_argument("--output", type=Path, default=DOCS, help="folder for both files")
+    parser.add_argument("--event-runs", type=int, help="how often each event is repeated")
     options = parser.parse_args()
     scope = QUICK if options.quick else FULL
+    if options.event_runs:
+        scope = replace(scope, event_runs=options.event_runs)
     with tempfile.TemporaryDirectory(prefix="trscaler-bench-", dir="/var/tmp") as folder:
         results = measure(scope, Path(folder))
     options.output.mkdir(parents=True, exist_ok=True)

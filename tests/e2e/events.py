@@ -44,9 +44,10 @@ def under_probes(cluster: Cluster, interval_ms: float = INTERVAL_MS, family: int
 
 
 def slack(result: ProbeResult) -> int:
-    """How many probes may go wrong through no fault of the cluster's: none, unless the machine itself was late.
+    """How many probes may go wrong through no fault of the cluster's: none, unless the machine was late.
 
-    On a machine that stops for some milliseconds a heartbeat arrives late as well, and two nodes differ so long.
+    On a machine that stops for some milliseconds a heartbeat arrives late as well, and two nodes differ that
+    long.
     A fault of the product costs a share of all probes; the benchmarks count every single one.
     """
     is_disturbed = result.late > 0 or result.slowest_answer_ms > 10
