@@ -47,8 +47,8 @@ before the event until half a second after the nodes agree again on who is alive
 - *longest gap*: the longest time that any one source went without an answer; a source that loses nothing
   sees {first["probe_interval_ms"]} ms
 - *late*: probes that the prober itself sent more than 10 ms after their time, because the machine was busy;
-  with many of them the row says more of the machine than of the cluster: a virtual machine that stands still for a
-  lease stops all nodes at once
+  with many of them the row says more of the machine than of the cluster: a virtual machine that stands still
+  for a lease stops all nodes at once
 
 {_runs(runs)} Three heartbeats may be missed, so a lease is 3.5 intervals.
 """
