@@ -154,8 +154,8 @@ def test_without_a_lab_it_says_how_to_start_one(directory: Path, verb: str) -> N
 
 
 def test_without_root_it_says_so(directory: Path) -> None:
-    # The capability lets it import the tree wherever that lies, below /root for example; an inventory has to be
-    # readable without it.
+    # The capability lets it import the tree wherever that lies, below /root for example; an inventory has
+    # to be readable without it.
     reading = ["--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"]
     nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", *reading]
     with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:
