@@ -2,24 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-import pytest
 import yaml
 
 from .cluster import Cluster, eventually
 from .events import assert_nothing_noticed, slack, under_probes
-
-
-@pytest.fixture
-def inventory(cluster: Cluster) -> Iterator[dict[str, object]]:
-    """The inventory as a document to change; what is deployed is as before once the test has ended."""
-    original = cluster.path.read_text()
-    document = yaml.safe_load(original)
-    assert isinstance(document, dict)
-    yield document
-    cluster.path.write_text(original)
-    cluster.apply()
 
 
 def apply(cluster: Cluster, document: dict[str, object]) -> str:

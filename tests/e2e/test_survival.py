@@ -22,17 +22,6 @@ case "$*" in */current) {before} kill -9 $PPID ;; *) exec /bin/mv "$@" ;; esac
 """
 
 
-@pytest.fixture
-def inventory(cluster: Cluster) -> Iterator[dict[str, object]]:
-    """The inventory as a document to change; what is deployed is as before once the test has ended."""
-    original = cluster.path.read_text()
-    document = yaml.safe_load(original)
-    assert isinstance(document, dict)
-    yield document
-    cluster.path.write_text(original)
-    cluster.apply()
-
-
 @contextmanager
 def deadly_mv(cluster: Cluster, node: str, before: str = "") -> Iterator[None]:
     """Let node.sh die on a node at the moment at which it makes its generation the current one."""
