@@ -13,6 +13,7 @@ PACKAGE = Path(__file__).parent.parent / "trscaler_gen"
 PURE = [
     "bundle.py",
     "errors.py",
+    "facts.py",
     "jhash.py",
     "lock.py",
     "mac.py",
@@ -27,7 +28,7 @@ IMPURE_IMPORTS = {"os", "subprocess", "socket", "time", "random", "secrets", "te
 DOORS = {
     "jinja2": "render.py",
     "paramiko": "transport/",
-    "rich": "console.py",
+    "rich": "console/",
     "nftables": "check/",
     "click": "cli/",
     "yaml": "inventory/",
@@ -35,13 +36,15 @@ DOORS = {
 
 #: from the bottom up; a module imports only from its own layer and those below
 LAYERS = [
-    {"errors", "text"},
+    {"errors", "text", "facts", "secret"},
     {"mac", "jhash", "placement"},
     {"inventory"},
     {"lock"},
+    {"lineage"},
     {"nodeplan"},
     {"render"},
     {"bundle"},
+    {"plan", "verdict"},
     {"files", "lockfile"},
     {"pipeline", "check", "transport", "lab"},
     {"deploy"},

@@ -6,7 +6,7 @@ import io
 
 from rich.console import Console
 
-from trscaler_gen.console import Watch, show_results
+from trscaler_gen.console.progress import Watch, show_results
 from trscaler_gen.deploy import Action, Interrupted, NodeDone, NodeResult, Phase, PhaseBegan
 from trscaler_gen.errors import NodeError
 

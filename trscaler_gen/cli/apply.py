@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from trscaler_gen.cli import EXIT_ERROR, report
-from trscaler_gen.console import Watch, show_results
+from trscaler_gen.console.progress import Watch, show_results
 from trscaler_gen.deploy import Action, NodeResult, Report, Work, apply
 from trscaler_gen.errors import NodeError
 from trscaler_gen.inventory.model import Inventory

@@ -9,8 +9,9 @@ from importlib.resources import files
 from typing import TYPE_CHECKING
 
 from trscaler_gen.bundle import Bundle
-from trscaler_gen.deploy.facts import ROOT, TOOLS, Facts, parse_facts, script_path
+from trscaler_gen.deploy.preflight import TOOLS
 from trscaler_gen.errors import NodeError
+from trscaler_gen.facts import ROOT, Facts, parse_facts, script_path
 
 if TYPE_CHECKING:  # paramiko is imported by those who connect
     from trscaler_gen.transport import Completed, Connection

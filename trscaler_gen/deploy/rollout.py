@@ -22,10 +22,11 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, TypeVar
 
 from trscaler_gen.bundle import Bundle
-from trscaler_gen.deploy.facts import Facts, objections
 from trscaler_gen.deploy.fleet import Event, Fleet, Phase
 from trscaler_gen.deploy.node import call, observe, stage, swap
+from trscaler_gen.deploy.preflight import objections
 from trscaler_gen.errors import NodeError
+from trscaler_gen.facts import Facts
 
 if TYPE_CHECKING:  # paramiko is imported by those who connect
     from trscaler_gen.transport import Connection

@@ -1,4 +1,4 @@
-"""What a person watches while a cluster changes, and the table at its end; the one importer of rich.
+"""What a person watches while a cluster changes, and the table at its end.
 
 Progress goes to standard error, results to standard output: moving bars and a table on a terminal, plain
 lines in a pipe. Whatever a node said is shown as text, never as markup.

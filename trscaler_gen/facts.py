@@ -1,0 +1,147 @@
+"""What a node says of itself, read from the lines of ``observe.sh``. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+#: where bundles live on a node
+ROOT = "/etc/trscaler-gen"
+#: where pids, locks and fingerprints live on a node until it reboots
+RUNTIME = "/run/trscaler-gen"
+
+_DIGEST_LINE = re.compile(r"([0-9a-f]{64})  (.+)")
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a node said of itself.
+
+    Versions are as the tools print them; ``free_kib`` is below ROOT; ``is_staged``: the wanted generation
+    lies there unaltered. ``generation`` is the one that is to run, ``loaded`` the one in the kernel (empty:
+    none), ``epoch`` and ``serial`` those of the loaded ruleset (0: none).
+
+    ``ruleset`` is intact, altered, missing or unfinished; ``keepalived`` running or stopped; ``heartbeat``
+    what keepalived said last (MASTER, FAULT, ...); ``units`` intact, altered or none. ``alive`` are the node
+    ids that its kernel holds for alive now, its own among them while it serves; ``fenced``: it stands aside
+    because its peers know of a newer epoch or serial. ``unconfirmed`` is the token of a change that it will
+    take back by itself. ``change`` is the last change in its history, ``holder`` who deploys to it now.
+
+    ``digests`` are the SHA-256 of the current generation's files as they lie there, ``listed`` those that its
+    manifest lists, both by file name.
+    """
+
+    uid: int = -1
+    kernel: str = ""
+    nft: str = ""
+    keepalived_version: str = ""
+    missing_tools: tuple[str, ...] = ()
+    has_link: bool = False
+    free_kib: int = -1
+    is_staged: bool = False
+    generation: str = ""
+    loaded: str = ""
+    epoch: int = 0
+    serial: int = 0
+    ruleset: str = "missing"
+    keepalived: str = "stopped"
+    heartbeat: str = ""
+    serving: bool = False
+    fenced: bool = False
+    attached: bool = False
+    units: str = "none"
+    runs: bool = False
+    unconfirmed: str = ""
+    node_id: int = 0
+    alive: frozenset[int] = frozenset()
+    accepted: int = 0
+    dropped: int = 0
+    change: str = ""
+    holder: str = ""
+    digests: Mapping[str, str] = field(default_factory=dict)
+    listed: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def running(self) -> str:
+        """The generation that runs; empty if none does."""
+        return self.generation if self.runs else ""
+
+    def serves(self, generation: str) -> bool:
+        """Whether the node runs exactly this generation, unaltered on disk and in the kernel."""
+        is_whole = self.runs and self.ruleset == "intact" and self.keepalived == "running"
+        return is_whole and self.is_staged and self.generation == generation
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether what runs is unaltered, on disk and in the kernel."""
+        return (
+            self.runs
+            and self.ruleset == "intact"
+            and self.keepalived == "running"
+            and self.loaded == self.generation
+            and self.attached
+            and self.units != "altered"
+            and dict(self.digests) == dict(self.listed)
+        )
+
+    @property
+    def edited_files(self) -> tuple[str, ...]:
+        """Files of the current generation that are not as their manifest lists them, or are gone."""
+        return tuple(name for name in sorted(self.listed) if self.digests.get(name) != self.listed[name])
+
+
+def parse_facts(text: str) -> Facts:
+    """Read the lines of ``observe.sh``; raises ValueError if they end in a failure or too early."""
+    said = dict(line.split("=", 1) for line in text.splitlines() if re.match(r"[a-z_]+=", line))
+    if "state_status" in said or "staged" not in said:
+        raise ValueError(f"node.sh state: exit {said.get('state_status', 'unknown')}")
+    return Facts(
+        uid=_number(said, "uid", -1),
+        kernel=said.get("kernel", ""),
+        nft=said.get("nft_version", ""),
+        keepalived_version=said.get("keepalived_version", ""),
+        missing_tools=tuple(said.get("missing", "").split()),
+        has_link=said.get("link") == "yes",
+        free_kib=_number(said, "free_kib", -1),
+        is_staged=said["staged"] == "yes",
+        generation=said.get("generation", ""),
+        loaded=said.get("loaded", ""),
+        epoch=_number(said, "epoch"),
+        serial=_number(said, "serial"),
+        ruleset=said.get("ruleset", "missing"),
+        keepalived=said.get("keepalived", "stopped"),
+        heartbeat=said.get("heartbeat", ""),
+        serving=said.get("serving") == "yes",
+        fenced=said.get("fenced") == "yes",
+        attached=said.get("attached") == "yes",
+        units=said.get("units", "none"),
+        runs=said.get("running") == "yes",
+        unconfirmed=said.get("unconfirmed", ""),
+        node_id=_number(said, "node_id"),
+        alive=frozenset(
+            int(word) for word in said.get("alive", "").split() if word.isascii() and word.isdigit()
+        ),
+        accepted=_number(said, "accepted"),
+        dropped=_number(said, "dropped"),
+        change=said.get("change", ""),
+        holder=said.get("holder", ""),
+        digests=_digests(text, "digest="),
+        listed=_digests(text, "listed="),
+    )
+
+
+def _number(said: Mapping[str, str], key: str, default: int = 0) -> int:
+    text = said.get(key, "")
+    return int(text) if text.isascii() and text.isdigit() else default
+
+
+def _digests(text: str, prefix: str) -> dict[str, str]:
+    lines = (line.removeprefix(prefix) for line in text.splitlines() if line.startswith(prefix))
+    matches = (_DIGEST_LINE.fullmatch(line) for line in lines)
+    return {match[2]: match[1] for match in matches if match}
+
+
+def script_path(cluster: str, generation: str) -> str:
+    """Where a generation's node.sh lies."""
+    return f"{ROOT}/{cluster}/generations/{generation}/node.sh"
