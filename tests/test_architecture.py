@@ -15,11 +15,11 @@ PURE = [
     "errors.py",
     "facts.py",
     "jhash.py",
-    "lock.py",
     "mac.py",
     "nodeplan.py",
     "placement.py",
     "render.py",
+    *(f"lock/{path.name}" for path in (PACKAGE / "lock").glob("*.py")),
     *(f"inventory/{path.name}" for path in (PACKAGE / "inventory").glob("*.py")),
 ]
 IMPURE_IMPORTS = {"os", "subprocess", "socket", "time", "random", "secrets", "tempfile", "paramiko", "rich"}

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
+from hashlib import sha256
 from ipaddress import IPv4Address
 from pathlib import Path
 from time import perf_counter
@@ -20,12 +22,18 @@ from trscaler_gen.errors import InputError, OperationError, Problem
 from trscaler_gen.inventory.model import Inventory
 from trscaler_gen.lock import (
     MAX_EPOCH,
+    MAX_SERIAL,
     Lock,
     RetiredNode,
+    WeightChange,
+    carried,
+    fingerprint,
     forget_retired,
     parse_lock,
     reconcile,
     render_lock,
+    reseed,
+    weight_changes,
 )
 from trscaler_gen.lockfile import draw_seed, lock_path, read_lock, write_lock
 from trscaler_gen.placement import add_node, moved, movement_violations, place, violations
@@ -200,6 +208,25 @@ def test_every_changed_weight_is_refused() -> None:
     assert "remove the node" in problems[0].hint
 
 
+def test_changed_weights_can_be_left_as_they_are() -> None:
+    changed = inventory(
+        {"n1": ("192.0.2.1", 2), "n2": "192.0.2.2", "n3": ("192.0.2.3", 3), "n4": "192.0.2.4"}
+    )
+    before = fresh(3)
+    after = reconcile(changed, before, seed=1, keep_weights=True)
+    assert [node.weight for node in after.nodes] == [1, 1, 1, 1]
+    assert movement_violations(before.placement, after.placement) == []
+    assert weight_changes(changed, before) == (WeightChange("n1", 1, 2), WeightChange("n3", 1, 3))
+    assert reconcile(inventory(4), after, seed=1) == after
+
+
+def test_weights_follow_where_all_orders_are_new() -> None:
+    changed = inventory({"n1": ("192.0.2.1", 2), "n2": "192.0.2.2"}, hash={"buckets": 128})
+    assert weight_changes(changed, fresh(2)) == ()
+    assert weight_changes(changed, None) == ()
+    assert reconcile(changed, fresh(2), seed=1, keep_weights=True).nodes[0].weight == 2
+
+
 def test_weight_below_one_bucket_is_refused() -> None:
     nodes: dict[str, str | tuple[str, int]] = {"big": ("192.0.2.1", 100), "small": ("192.0.2.2", 1)}
     (problem,) = refused(lambda: fresh(nodes))
@@ -252,6 +279,73 @@ def test_last_epoch_is_the_end() -> None:
     assert reconcile(inventory(), old, seed=1) == old
     (problem,) = refused(lambda: reconcile(inventory(hash={"buckets": 128}), old, seed=1))
     assert "32767" in problem.message
+    (problem,) = refused(lambda: reseed(old, 1, "lab.yaml"))
+    assert "32767" in problem.message
+
+
+def test_last_serial_is_the_end() -> None:
+    old = replace(fresh(), serial=MAX_SERIAL)
+    assert reconcile(inventory(), old, seed=1) == old
+    (problem,) = refused(lambda: reconcile(inventory(5), old, seed=1))
+    assert "65535" in problem.message
+
+
+@pytest.mark.parametrize(
+    "nodes",
+    [
+        3,
+        5,
+        {"n1": "192.0.2.1", "n2": "192.0.2.2", "n3": "192.0.2.3", "renamed": "192.0.2.4"},
+        {"n1": "192.0.2.1", "n2": "192.0.2.2", "n3": "192.0.2.3", "n4": "192.0.2.14"},
+    ],
+    ids=["removed", "added", "renamed", "moved"],
+)
+def test_serial_counts_what_nodes_carry(nodes: Any) -> None:
+    before = fresh(4)
+    after = reconcile(inventory(nodes), before, seed=1)
+    assert (before.serial, after.serial) == (1, 2)
+    assert after.ancestors == (fingerprint(before),)
+    assert reconcile(inventory(nodes), after, seed=1) == after
+
+
+def test_serial_does_not_count_who_was_stopped() -> None:
+    lock = reconcile(inventory(3), fresh(4), seed=1)
+    stopped = forget_retired(lock, {4})
+    assert reconcile(inventory(3), stopped, seed=1).serial == lock.serial
+    assert fingerprint(stopped) == fingerprint(lock)
+    assert render_lock(carried(stopped)) == render_lock(carried(lock))
+
+
+def test_serial_does_not_count_what_the_lock_does_not_hold() -> None:
+    other = inventory(virtual_addresses=["192.0.2.50"], health={"command": ["/bin/true"]})
+    assert reconcile(other, fresh(), seed=1) == fresh()
+
+
+def test_ancestors_are_the_last_ones() -> None:
+    lock = fresh(3)
+    locks = [lock]
+    for turn in range(40):
+        lock = reconcile(inventory(4 if turn % 2 == 0 else 3), lock, seed=1)
+        lock = forget_retired(lock, {4})
+        locks.append(lock)
+    assert lock.serial == 41
+    assert lock.ancestors == tuple(fingerprint(old) for old in reversed(locks[8:40]))
+    assert parse_lock(render_lock(lock), "lab.lock") == lock
+
+
+def test_new_seed_is_another_epoch() -> None:
+    lock = reseed(fresh(), 7, "lab.yaml")
+    assert (lock.seed, lock.epoch, lock.serial) == (7, 2, 2)
+    assert lock.orders == fresh().orders
+
+
+def test_lock_from_before_there_were_serials_has_the_first_one() -> None:
+    lines = render_lock(fresh()).splitlines()
+    old = [line for line in lines if not line.startswith(("serial: ", "digest: "))]
+    digest = "sha256:" + sha256("\n".join(old).encode()).hexdigest()
+    lock = parse_lock("\n".join([*old[:7], f"digest: {digest}", *old[7:]]) + "\n", "lab.lock")
+    assert lock == fresh()
+    assert reconcile(inventory(), lock, seed=1).serial == 1
 
 
 def test_orders_that_are_not_even_are_refused() -> None:
@@ -363,7 +457,7 @@ def cut(text: str) -> str:
             "lock-version",
             'the lock says "version: 2"; this release reads version 1',
         ),
-        (merged, 35, "lock-conflict", "the lock holds a merge conflict"),
+        (merged, 36, "lock-conflict", "the lock holds a merge conflict"),
         (
             swap_two,
             8,
@@ -372,27 +466,29 @@ def cut(text: str) -> str:
         ),
         (edit("# It is a secret", "# It is public"), 8, "lock-digest", "the lock was changed since"),
         (edit("removals: 0", "removals: 1"), 8, "lock-digest", "the lock was changed since"),
-        (repeat_one, 35, "lock-corrupt", "the order of bucket 0007 does not name every node once"),
+        (repeat_one, 36, "lock-corrupt", "the order of bucket 0007 does not name every node once"),
         (edit("epoch: 1", "epoch: 0"), 10, "lock-corrupt", "epoch cannot be read"),
-        (edit("epoch: 1\n", ""), 90, "lock-corrupt", "the line epoch is missing"),
-        (edit("seed: 0x", "seed: "), 11, "lock-corrupt", "seed cannot be read"),
-        (edit("hash-input: s", "hash-input: x"), 12, "lock-corrupt", "hash-input cannot be read"),
-        (edit("mac-mode: m", "mac-mode: x"), 14, "lock-corrupt", "mac-mode cannot be read"),
-        (edit("cluster-mac: 03:", "cluster-mac: "), 15, "lock-corrupt", "cluster-mac cannot be read"),
+        (edit("epoch: 1\n", ""), 91, "lock-corrupt", "the line epoch is missing"),
+        (edit("serial: 1", "serial: 65536"), 11, "lock-corrupt", "serial cannot be read"),
+        (edit("serial: 1", "serial: 1\nancestors: 12"), 12, "lock-corrupt", "ancestors cannot be read"),
+        (edit("seed: 0x", "seed: "), 12, "lock-corrupt", "seed cannot be read"),
+        (edit("hash-input: s", "hash-input: x"), 13, "lock-corrupt", "hash-input cannot be read"),
+        (edit("mac-mode: m", "mac-mode: x"), 15, "lock-corrupt", "mac-mode cannot be read"),
+        (edit("cluster-mac: 03:", "cluster-mac: "), 16, "lock-corrupt", "cluster-mac cannot be read"),
         (
             edit("buckets: 64", "buckets: 65"),
-            91,
+            92,
             "lock-corrupt",
             "1 of 65 buckets have no order, 0064 is the",
         ),
-        (edit("buckets: 64", "buckets: 63"), 91, "lock-corrupt", "there is no bucket 0063: the lock has 63"),
-        (edit("node 4: n4", "node 1: n4"), 25, "lock-corrupt", "node 1 stands in line 22 already"),
+        (edit("buckets: 64", "buckets: 63"), 92, "lock-corrupt", "there is no bucket 0063: the lock has 63"),
+        (edit("node 4: n4", "node 1: n4"), 26, "lock-corrupt", "node 1 stands in line 23 already"),
         (edit("node 4: n4", "node 4: n1"), 0, "lock-corrupt", "two nodes have the name n1"),
-        (edit("node 4:", "retired 1:"), 25, "lock-corrupt", "retired 1 cannot be read"),
-        (edit(" weight 1", ""), 22, "lock-corrupt", "node 1 cannot be read"),
-        (edit("node 4: n4", "node 65: n4"), 25, "lock-corrupt", "node 65 cannot be read"),
-        (edit("node 1: ", "knot 1: "), 22, "lock-corrupt", "this line does not belong into a lock"),
-        (edit("0000: ", "0000 "), 28, "lock-corrupt", "this line does not belong into a lock"),
+        (edit("node 4:", "retired 1:"), 26, "lock-corrupt", "retired 1 cannot be read"),
+        (edit(" weight 1", ""), 23, "lock-corrupt", "node 1 cannot be read"),
+        (edit("node 4: n4", "node 65: n4"), 26, "lock-corrupt", "node 65 cannot be read"),
+        (edit("node 1: ", "knot 1: "), 23, "lock-corrupt", "this line does not belong into a lock"),
+        (edit("0000: ", "0000 "), 29, "lock-corrupt", "this line does not belong into a lock"),
     ],
 )
 def test_corrupt_lock_is_refused(spoil: Callable[[str], str], line: int, code: str, message: str) -> None:

@@ -79,6 +79,7 @@ class NodePlan:
     buckets: int
     seed: int
     epoch: int
+    serial: int
     interval_ms: int
     leases: Leases
     peers: tuple[Peer, ...]
@@ -216,6 +217,7 @@ def _plan_node(
         buckets=lock.buckets,
         seed=lock.seed,
         epoch=lock.epoch,
+        serial=lock.serial,
         interval_ms=inventory.heartbeat.interval_ms,
         leases=leases(inventory.heartbeat.interval_ms, inventory.heartbeat.missed),
         peers=peers,

@@ -1,0 +1,275 @@
+"""Bringing a lock up to its inventory: ids stay, orders stay, and as little as possible changes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from trscaler_gen.errors import InputError, Problem
+from trscaler_gen.inventory.model import Inventory
+from trscaler_gen.lock.model import (
+    MAX_ANCESTORS,
+    MAX_EPOCH,
+    MAX_SERIAL,
+    Lock,
+    LockedNode,
+    RetiredNode,
+    carried,
+)
+from trscaler_gen.lock.text import fingerprint
+from trscaler_gen.mac import HardwareAddress, auto_address
+from trscaler_gen.placement import (
+    MAX_ID,
+    Order,
+    Placement,
+    add_node,
+    movement_violations,
+    place,
+    remove_node,
+    violations,
+)
+
+_MOST_REPORTED = 10
+
+
+@dataclass(frozen=True)
+class WeightChange:
+    """A node whose weight in the inventory is not the one that its buckets were given by."""
+
+    name: str
+    before: int
+    after: int
+
+
+def reconcile(inventory: Inventory, lock: Lock | None, *, seed: int, keep_weights: bool = False) -> Lock:
+    """Bring the lock up to the inventory; ``seed`` (32 bits) is used only where there is no lock yet.
+
+    A changed weight is refused; with ``keep_weights`` the lock's weight stays instead. Raises InputError when
+    the lock is another cluster's, or when the inventory asks for what cannot be done to a running cluster.
+    """
+    if lock is None:
+        return _checked(inventory, _fresh(inventory, seed))
+    if lock.cluster != inventory.cluster:
+        raise _refusal(
+            inventory,
+            "lock-cluster",
+            f'the lock is of cluster "{lock.cluster}", the inventory of "{inventory.cluster}"',
+            "give each inventory a file name of its own; a cluster that was renamed is a new cluster: move "
+            "its lock away",
+        )
+    _refuse_changed_vrids(inventory, lock)
+    kept = _kept_ids(inventory, lock)
+    retired = _retired(inventory, lock, kept)
+    nodes = _number_nodes(inventory, kept, retired)
+    if inventory.hash.buckets != lock.buckets:
+        orders, removals = _place(inventory, nodes), 0
+    else:
+        if keep_weights:
+            nodes = _with_weights_of(lock, nodes)
+        else:
+            _refuse_changed_weights(inventory, lock)
+        orders, removals = _carry_over(inventory, lock, nodes)
+    changed = replace(lock, nodes=nodes, retired=retired, orders=orders, removals=removals)
+    changed = _checked(inventory, _renew_contract(inventory, lock, changed))
+    return _numbered(changed, lock, inventory.source)
+
+
+def weight_changes(inventory: Inventory, lock: Lock | None) -> tuple[WeightChange, ...]:
+    """Which weights cannot be followed; with other buckets all orders are new, and any weight can."""
+    if lock is None or inventory.hash.buckets != lock.buckets:
+        return ()
+    weights = {node.address: node.weight for node in lock.nodes}
+    return tuple(
+        WeightChange(name, weights[node.address], node.weight)
+        for name, node in inventory.nodes.items()
+        if weights.get(node.address, node.weight) != node.weight
+    )
+
+
+def reseed(lock: Lock, seed: int, source: str) -> Lock:
+    """Take another seed, and so another epoch; raises InputError when the last one is reached."""
+    return _numbered(replace(lock, seed=seed, epoch=_next_epoch(lock, source)), lock, source)
+
+
+def _numbered(changed: Lock, before: Lock, source: str) -> Lock:
+    """Count a change of what nodes carry, and remember what was before it."""
+    if carried(changed) == carried(before):
+        return changed
+    if before.serial == MAX_SERIAL:
+        message = f"serial {MAX_SERIAL} is the last: nothing can change any more"
+        hint = "take every node down (node.sh down), move the lock away, and apply: the cluster is made anew"
+        raise InputError([Problem(source, 0, 0, "no-serial-left", message, hint)])
+    ancestors = (fingerprint(before), *before.ancestors)[:MAX_ANCESTORS]
+    return replace(changed, serial=before.serial + 1, ancestors=ancestors)
+
+
+def _fresh(inventory: Inventory, seed: int) -> Lock:
+    nodes = _number_nodes(inventory, {}, ())
+    return Lock(
+        cluster=inventory.cluster,
+        epoch=1,
+        serial=1,
+        ancestors=(),
+        seed=seed,
+        hash_input=inventory.hash.input,
+        mac_mode=inventory.mac.mode,
+        cluster_mac=_cluster_mac(inventory, None),
+        interval_ms=inventory.heartbeat.interval_ms,
+        missed=inventory.heartbeat.missed,
+        first_vrid=inventory.heartbeat.first_vrid,
+        nodes=nodes,
+        retired=(),
+        removals=0,
+        orders=_place(inventory, nodes),
+    )
+
+
+def _cluster_mac(inventory: Inventory, lock: Lock | None) -> HardwareAddress:
+    """Resolve the address; ``auto`` keeps what neighbours have learnt already, if the mode allows it."""
+    if isinstance(inventory.mac.address, HardwareAddress):
+        return inventory.mac.address
+    if lock is not None and lock.mac_mode == inventory.mac.mode:
+        return lock.cluster_mac
+    return auto_address(inventory.mac.mode, inventory.virtual_addresses)
+
+
+def _kept_ids(inventory: Inventory, lock: Lock) -> dict[str, int]:
+    """Name in the inventory -> id in the lock, by address."""
+    ids = {node.address: node.node_id for node in lock.nodes}
+    return {name: ids[node.address] for name, node in inventory.nodes.items() if node.address in ids}
+
+
+def _retired(inventory: Inventory, lock: Lock, kept: Mapping[str, int]) -> tuple[RetiredNode, ...]:
+    """List who is to be stopped: everybody who was a node at an address that is none any more."""
+    ids = frozenset(kept.values())
+    gone = [
+        RetiredNode(node.node_id, node.name, node.address) for node in lock.nodes if node.node_id not in ids
+    ]
+    addresses = {node.address for node in inventory.nodes.values()}
+    absent = [node for node in (*lock.retired, *gone) if node.address not in addresses]
+    return tuple(sorted(absent, key=lambda node: node.node_id))
+
+
+def _number_nodes(
+    inventory: Inventory, kept: Mapping[str, int], retired: tuple[RetiredNode, ...]
+) -> tuple[LockedNode, ...]:
+    """Give every new node the lowest id that no node and no retired node has."""
+    taken = {*kept.values(), *(node.node_id for node in retired)}
+    free = (node_id for node_id in range(1, MAX_ID + 1) if node_id not in taken)
+    nodes = []
+    for name, node in inventory.nodes.items():
+        node_id = kept[name] if name in kept else next(free, None)
+        if node_id is None:
+            message = f"no node id is left for {name}: {len(retired)} retired nodes hold theirs"
+            raise _refusal(inventory, "no-free-id", message, "apply first, so that these are stopped")
+        nodes.append(LockedNode(node_id, name, node.address, node.weight))
+    return tuple(sorted(nodes, key=lambda node: node.node_id))
+
+
+def _place(inventory: Inventory, nodes: tuple[LockedNode, ...]) -> tuple[Order, ...]:
+    try:
+        return place({node.node_id: node.weight for node in nodes}, inventory.hash.buckets).orders
+    except ValueError as error:
+        raise _weight_refusal(inventory, error) from None
+
+
+def _carry_over(
+    inventory: Inventory, lock: Lock, nodes: tuple[LockedNode, ...]
+) -> tuple[tuple[Order, ...], int]:
+    """Remove who is gone from the orders, then insert who is new."""
+    before = placement = lock.placement
+    gone = sorted(before.weights.keys() - {node.node_id for node in nodes})
+    for node_id in gone:
+        placement = remove_node(placement, node_id)
+    removals = lock.removals + len(gone) if placement.weights else 0
+    for node in nodes:
+        if node.node_id not in placement.weights:
+            placement = _add(inventory, placement, node)
+    moved_wrongly = movement_violations(before, placement)
+    if moved_wrongly:
+        raise RuntimeError(f"placement moved more than it had to: {moved_wrongly[0]}")
+    # Rarely an insertion misses a bound by a fraction of a bucket: that is as uneven as a removal makes it.
+    missed = removals == 0 and bool(violations(placement))
+    return placement.orders, removals + missed
+
+
+def _add(inventory: Inventory, placement: Placement, node: LockedNode) -> Placement:
+    try:
+        return add_node(placement, node.node_id, node.weight)
+    except ValueError as error:
+        raise _weight_refusal(inventory, error) from None
+
+
+def _refuse_changed_vrids(inventory: Inventory, lock: Lock) -> None:
+    """Nodes of two ranges do not hear each other at all, so no epoch could keep them apart."""
+    wanted = inventory.heartbeat.first_vrid
+    if wanted != lock.first_vrid:
+        message = f"first_vrid changed from {lock.first_vrid} to {wanted}: a cluster that runs cannot follow"
+        hint = "take every node down (node.sh down), move the lock away, and apply: the cluster is made anew"
+        raise _refusal(inventory, "vrid-changed", message, hint)
+
+
+def _with_weights_of(lock: Lock, nodes: tuple[LockedNode, ...]) -> tuple[LockedNode, ...]:
+    weights = {node.node_id: node.weight for node in lock.nodes}
+    return tuple(replace(node, weight=weights.get(node.node_id, node.weight)) for node in nodes)
+
+
+def _refuse_changed_weights(inventory: Inventory, lock: Lock) -> None:
+    problems = [
+        _problem(
+            inventory,
+            "weight-changed",
+            f"weight of {change.name} changed from {change.before} to {change.after}: moving buckets "
+            "between living nodes is not supported yet",
+            "remove the node from the inventory and apply, then add it with its new weight and apply again",
+        )
+        for change in weight_changes(inventory, lock)
+    ]
+    if problems:
+        raise InputError(problems)
+
+
+def _renew_contract(inventory: Inventory, before: Lock, changed: Lock) -> Lock:
+    """Take the contract from the inventory; another contract is another epoch."""
+    renewed = replace(
+        changed,
+        hash_input=inventory.hash.input,
+        mac_mode=inventory.mac.mode,
+        cluster_mac=_cluster_mac(inventory, before),
+        interval_ms=inventory.heartbeat.interval_ms,
+        missed=inventory.heartbeat.missed,
+    )
+    if renewed.contract == before.contract:
+        return renewed
+    return replace(renewed, epoch=_next_epoch(before, inventory.source))
+
+
+def _next_epoch(lock: Lock, source: str) -> int:
+    if lock.epoch < MAX_EPOCH:
+        return lock.epoch + 1
+    message = f"epoch {MAX_EPOCH} is the last: the contract cannot change any more"
+    hint = "take the cluster down and move its lock away"
+    raise InputError([Problem(source, 0, 0, "no-epoch-left", message, hint)])
+
+
+def _checked(inventory: Inventory, lock: Lock) -> Lock:
+    """Hold the orders against what placement promises, at every build."""
+    broken = violations(lock.placement, lock.removals)
+    if broken:
+        hint = "restore the lock from version control; if it is as it was committed, please report this"
+        shown = broken[:_MOST_REPORTED]
+        raise InputError([_problem(inventory, "lock-placement", f"lock: {text}", hint) for text in shown])
+    return lock
+
+
+def _problem(inventory: Inventory, code: str, message: str, hint: str) -> Problem:
+    return Problem(inventory.source, 0, 0, code, message, hint)
+
+
+def _refusal(inventory: Inventory, code: str, message: str, hint: str) -> InputError:
+    return InputError([_problem(inventory, code, message, hint)])
+
+
+def _weight_refusal(inventory: Inventory, error: ValueError) -> InputError:
+    hint = "raise its weight, lower the others', or use more buckets (hash: buckets)"
+    return _refusal(inventory, "weight-too-small", str(error), hint)
