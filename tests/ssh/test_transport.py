@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import os
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -123,6 +124,59 @@ def test_a_closed_connection_says_so(lan: Lan) -> None:
     connection.close()
     with pytest.raises(NodeError, match="was closed"):
         connection.run(("true",), timeout_s=5)
+
+
+# --- output as it is ---------------------------------------------------------------------------------------
+
+
+def test_output_is_fetched_whole_and_as_it_is(lan: Lan) -> None:
+    lan.boot("n1")
+    with lan.connect("n1") as connection:
+        everything = connection.fetch(("printf", r"a\r\n\000\033[2J\377"), timeout_s=10)
+        zeros = connection.fetch(("head", "-c", "5000000", "/dev/zero"), timeout_s=30)
+        nothing = connection.fetch(("true",), timeout_s=10)
+    assert everything == b"a\r\n\0\x1b[2J\xff"
+    assert zeros == bytes(5_000_000)
+    assert nothing == b""
+
+
+def test_output_that_comes_long_after_the_exit_is_fetched_too(lan: Lan) -> None:
+    lan.boot("n1")
+    late = ("sh", "-c", "(sleep 1.5; echo late) & echo early")
+    with lan.connect("n1") as connection:
+        assert connection.fetch(late, timeout_s=30) == b"early\nlate\n"
+        with pytest.raises(NodeError, match=r"no answer within 0\.5 s"):
+            connection.fetch(late, timeout_s=0.5)
+
+
+def test_a_fetch_that_fails_says_why(lan: Lan) -> None:
+    lan.boot("n1")
+    with lan.connect("n1") as connection, pytest.raises(NodeError) as caught:
+        connection.fetch(("sh", "-c", "echo part; echo no such table >&2; exit 3"), timeout_s=10)
+    error = caught.value
+    assert error.message == "a command failed: no such table"
+    assert (error.status, error.stderr) == (3, "no such table\n")
+    assert error.command.startswith("sh -c")
+
+
+def test_what_is_fetched_is_never_cut_in_silence(lan: Lan) -> None:
+    lan.boot("n1")
+    with lan.connect("n1") as connection:
+        assert len(connection.fetch(("echo", "12345"), timeout_s=10, limit_bytes=6)) == 6
+        for argv in (("echo", "123456"), ("cat", "/dev/zero")):
+            with pytest.raises(NodeError, match="more than 6 bytes"):
+                connection.fetch(argv, timeout_s=10, limit_bytes=6)
+        assert connection.run(("echo", "alive"), timeout_s=5).stdout == "alive\n"
+
+
+def test_a_fetch_from_a_node_that_dies_is_an_error(lan: Lan) -> None:
+    lan.boot("n1")
+    with lan.connect("n1") as connection:
+        killer = threading.Timer(0.5, lan.nodes["n1"].kill)
+        killer.start()
+        with pytest.raises(NodeError, match="connection lost"):
+            connection.fetch(("sh", "-c", "echo part; exec >&-; sleep 60"), timeout_s=20)
+        killer.join()
 
 
 # --- host keys ---------------------------------------------------------------------------------------------

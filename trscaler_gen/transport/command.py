@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import contextlib
-import select
 import shlex
 import threading
 import time
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from paramiko import Channel, SSHException, Transport
+from paramiko import Channel, ChannelException, SSHException, Transport
 
 from trscaler_gen.errors import NodeError
+from trscaler_gen.transport.channel import Line
 
 #: of each of standard output and standard error; what goes beyond is read and thrown away
 OUTPUT_LIMIT_BYTES = 1 << 20
 
+#: of what is fetched; more is an error
+FETCH_LIMIT_BYTES = 64 << 20
+
 #: how long output may still come after the exit status: a daemon that was started may keep the pipes open
 _LINGER_S = 1.0
 _POLL_S = 0.25
-_CHUNK_BYTES = 1 << 16
 _SHOWN_COMMAND_CHARACTERS = 120
 _CUT_OFF = "\n[more than 1 MiB: cut off]"
 
@@ -47,22 +49,68 @@ def run(
 
     Raises NodeError if the connection breaks or ``timeout_s`` passes; any exit status is a result.
     """
-    shown = harmless(shlex.join(argv)).splitlines()[0][:_SHOWN_COMMAND_CHARACTERS]
+    with _started(transport, node, argv, stdin, timeout_s) as (line, deadline):
+        ended = _collect(line, deadline)
+    return Completed(ended.status, _text(ended.stdout), _text(ended.stderr))
+
+
+def fetch(
+    transport: Transport, node: str, argv: Sequence[str], *, timeout_s: float, limit_bytes: int
+) -> bytes:
+    """Return all that ``argv`` writes on its standard output, as it is.
+
+    Raises NodeError if the command fails or writes more than ``limit_bytes``, if the connection breaks, or if
+    the output has not ended when ``timeout_s`` has passed.
+    """
+    with _started(transport, node, argv, b"", timeout_s) as (line, deadline):
+        ended = _collect(line, deadline, limit_bytes, is_whole=True)
+    stderr = _text(ended.stderr)
+    if len(ended.stdout) > limit_bytes:
+        message = f"it sends more than {limit_bytes} bytes"
+        raise NodeError(node, message, command=_shown(argv), stderr=stderr)
+    if ended.status != 0:
+        said = (stderr.strip() or "without a word").splitlines()[-1]
+        message = f"a command failed: {said}"
+        raise NodeError(node, message, command=_shown(argv), status=ended.status, stderr=stderr)
+    return bytes(ended.stdout)
+
+
+@contextlib.contextmanager
+def _started(
+    transport: Transport, node: str, argv: Sequence[str], stdin: bytes, timeout_s: float
+) -> Iterator[tuple[Line, float]]:
+    """The line on which a command runs, and its deadline."""
     deadline = time.monotonic() + timeout_s
+    with explained(node, argv, timeout_s):
+        line = Line(transport, shlex.join(argv), timeout_s=timeout_s)
+        try:
+            _feed(line.channel, stdin)
+            yield line, deadline
+        finally:
+            line.hang_up()
+
+
+@contextlib.contextmanager
+def explained(node: str, argv: Sequence[str], timeout_s: float) -> Iterator[None]:
+    """What goes wrong with a command's channel becomes a NodeError."""
     try:
-        with contextlib.closing(transport.open_session(timeout=timeout_s)) as channel:
-            channel.settimeout(timeout_s)
-            channel.exec_command(shlex.join(argv))
-            _feed(channel, stdin)
-            return _collect(channel, deadline)
+        yield
     except TimeoutError:
         hint = "it may still be running there; look at the node before applying again"
         message = f"no answer within {timeout_s:g} s"
-        raise NodeError(node, message, hint=hint, command=shown) from None
+        raise NodeError(node, message, hint=hint, command=_shown(argv)) from None
+    except ChannelException as error:
+        hint = "MaxSessions in its sshd_config must allow 4 commands side by side"
+        message = f"the node refuses to run another command ({_reason(error)})"
+        raise NodeError(node, message, hint=hint, command=_shown(argv)) from error
     except (SSHException, OSError, EOFError) as error:
         hint = "the command may or may not have been carried out; applying again is safe"
         message = f"connection lost while a command ran ({_reason(error)})"
-        raise NodeError(node, message, hint=hint, command=shown) from error
+        raise NodeError(node, message, hint=hint, command=_shown(argv)) from error
+
+
+def _shown(argv: Sequence[str]) -> str:
+    return harmless(shlex.join(argv)).splitlines()[0][:_SHOWN_COMMAND_CHARACTERS]
 
 
 def _reason(error: Exception) -> str:
@@ -84,19 +132,38 @@ def _feed(channel: Channel, data: bytes) -> None:
         channel.shutdown_write()
 
 
-def _collect(channel: Channel, deadline: float) -> Completed:
-    stdout, stderr = bytearray(), bytearray()
-    poll = select.poll()
-    poll.register(channel.fileno(), select.POLLIN)
-    ended_at = float("inf")
-    while not channel.eof_received and time.monotonic() < min(deadline, ended_at + _LINGER_S):
-        poll.poll(_POLL_S * 1000)
-        _drain(channel, stdout, stderr)
-        if channel.exit_status_ready():
-            ended_at = min(ended_at, time.monotonic())
-    channel.status_event.wait(max(0.0, deadline - time.monotonic()))
-    _drain(channel, stdout, stderr)
-    return Completed(_status(channel), _text(stdout), _text(stderr))
+@dataclass
+class _Ended:
+    """How a command ended, as it came; ``stdout`` holds one byte more than its limit if that was passed."""
+
+    status: int
+    stdout: bytearray
+    stderr: bytearray
+
+
+def _collect(
+    line: Line, deadline: float, limit_bytes: int = OUTPUT_LIMIT_BYTES, *, is_whole: bool = False
+) -> _Ended:
+    """Read until the command has ended and its output too; TimeoutError if that takes too long.
+
+    With ``is_whole`` nothing may be missing: the end of the output is awaited whatever becomes of the
+    command, and beyond the limit nothing is read. Otherwise silence after the exit is taken for the end.
+    """
+    ended = _Ended(0, bytearray(), bytearray())
+    give_up, has_exited = deadline, False
+    while not line.is_at_end and time.monotonic() < give_up:
+        line.wait(min(_POLL_S, max(0.0, give_up - time.monotonic())))
+        came = _take(line, ended, limit_bytes)
+        if is_whole and len(ended.stdout) > limit_bytes:
+            return ended
+        if not is_whole and line.channel.exit_status_ready() and (came or not has_exited):
+            give_up, has_exited = min(deadline, time.monotonic() + _LINGER_S), True
+    if is_whole and not line.channel.eof_received:
+        raise EOFError("closed in the middle of the output") if line.channel.closed else TimeoutError
+    line.channel.status_event.wait(max(0.0, deadline - time.monotonic()))
+    _take(line, ended, limit_bytes)
+    ended.status = _status(line.channel)
+    return ended
 
 
 def _status(channel: Channel) -> int:
@@ -108,16 +175,17 @@ def _status(channel: Channel) -> int:
     return status
 
 
-def _drain(channel: Channel, stdout: bytearray, stderr: bytearray) -> None:
-    while channel.recv_ready():
-        _append(stdout, channel.recv(_CHUNK_BYTES))
-    while channel.recv_stderr_ready():
-        _append(stderr, channel.recv_stderr(_CHUNK_BYTES))
+def _take(line: Line, ended: _Ended, limit_bytes: int) -> bool:
+    """Add what has come; answers whether there was anything."""
+    stdout, stderr = line.take()
+    _append(ended.stdout, stdout, limit_bytes)
+    _append(ended.stderr, stderr, OUTPUT_LIMIT_BYTES)
+    return bool(stdout or stderr)
 
 
-def _append(buffer: bytearray, data: bytes) -> None:
+def _append(buffer: bytearray, data: bytes, limit_bytes: int) -> None:
     # One byte more than the limit is kept, to know that it was passed.
-    buffer += data[: OUTPUT_LIMIT_BYTES + 1 - len(buffer)]
+    buffer += data[: limit_bytes + 1 - len(buffer)]
 
 
 def _text(buffer: bytearray) -> str:

@@ -51,10 +51,23 @@ class Connection:
 
     def run(self, argv: Sequence[str], *, stdin: bytes = b"", timeout_s: float) -> Completed:
         """Run a command; any exit status is a result. Raises NodeError on a broken connection or timeout."""
-        transport = self._transport
-        if transport is None:
+        return command.run(self._alive(), self.target.node, argv, stdin=stdin, timeout_s=timeout_s)
+
+    def fetch(
+        self, argv: Sequence[str], *, timeout_s: float, limit_bytes: int = command.FETCH_LIMIT_BYTES
+    ) -> bytes:
+        """Return a command's standard output whole and as it is; nothing in it is made safe to show.
+
+        Raises NodeError, with what it said on standard error, unless it exits 0 within the limits.
+        """
+        return command.fetch(
+            self._alive(), self.target.node, argv, timeout_s=timeout_s, limit_bytes=limit_bytes
+        )
+
+    def _alive(self) -> paramiko.Transport:
+        if self._transport is None:
             raise NodeError(self.target.node, "the connection was closed")
-        return command.run(transport, self.target.node, argv, stdin=stdin, timeout_s=timeout_s)
+        return self._transport
 
     def close(self) -> None:
         """Hang up, and end the ProxyCommand if there is one; safe to call twice."""
