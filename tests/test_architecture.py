@@ -21,6 +21,7 @@ PURE = [
     "render.py",
     *(f"lock/{path.name}" for path in (PACKAGE / "lock").glob("*.py")),
     *(f"inventory/{path.name}" for path in (PACKAGE / "inventory").glob("*.py")),
+    *(f"plan/{path.name}" for path in (PACKAGE / "plan").glob("*.py")),
 ]
 IMPURE_IMPORTS = {"os", "subprocess", "socket", "time", "random", "secrets", "tempfile", "paramiko", "rich"}
 

@@ -1,0 +1,82 @@
+"""What the nodes run now, as the locks in their bundles tell it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from trscaler_gen.errors import InputError, NodeError
+from trscaler_gen.lock import Lock, parse_lock
+from trscaler_gen.plan.model import Seen, Wanted
+
+LOCK = "lock"
+
+
+@dataclass(frozen=True)
+class Deployed:
+    """The lock by which each node was built.
+
+    ``locks`` has an entry for every node that holds a generation and whose lock can be read; ``unreadable``
+    says why of the others. ``running`` are those of either kind that run.
+    """
+
+    locks: Mapping[str, Lock]
+    unreadable: Mapping[str, str]
+    running: tuple[str, ...]
+
+    @property
+    def base(self) -> Lock | None:
+        """The lock that most of the running nodes run, the newest of those; None if none can be read."""
+        counts = Counter(self.locks[node] for node in self.running if node in self.locks)
+        if not counts:
+            return None
+        return max(counts, key=lambda lock: (counts[lock], lock.epoch, lock.serial))
+
+    def runners(self, lock: Lock) -> tuple[str, ...]:
+        """The nodes that run what was built by this lock."""
+        return tuple(node for node in self.running if self.locks.get(node) == lock)
+
+
+def read_deployed(wanted: Wanted, seen: Mapping[str, Seen | NodeError]) -> Deployed:
+    """Read the lock of every node that holds a generation."""
+    reader = _Reader(wanted)
+    held = {node: each for node, each in seen.items() if isinstance(each, Seen) and each.facts.generation}
+    answers = {node: reader.read(node, each) for node, each in held.items()}
+    return Deployed(
+        locks={node: lock for node, lock in answers.items() if isinstance(lock, Lock)},
+        unreadable={node: why for node, why in answers.items() if isinstance(why, str)},
+        running=tuple(node for node, each in held.items() if each.facts.runs),
+    )
+
+
+class _Reader:
+    """Reads each text once: most nodes have the same."""
+
+    def __init__(self, wanted: Wanted) -> None:
+        self._wanted = wanted
+        # A node's lock does not say who is still to be stopped.
+        self._same = replace(wanted.lock, retired=())
+        self._known: dict[bytes, Lock | str] = {}
+
+    def read(self, node: str, seen: Seen) -> Lock | str:
+        """Answer a node's lock, or why it cannot be read."""
+        bundle = self._wanted.bundles.get(node)
+        if bundle is not None and bundle.generation == seen.facts.generation:
+            return self._same
+        content = seen.files.get(LOCK)
+        if content is None:
+            return f"generation {seen.facts.generation} has no lock"
+        if content not in self._known:
+            self._known[content] = self._parsed(content)
+        return self._known[content]
+
+    def _parsed(self, content: bytes) -> Lock | str:
+        try:
+            lock = replace(parse_lock(content.decode(), LOCK), retired=())
+        except UnicodeDecodeError:
+            return "its lock is not UTF-8"
+        except InputError as error:
+            return f"its lock cannot be read: {error.problems[0].message}"
+        # Equal to the wanted one: the same object compares at once.
+        return self._same if lock == self._same else lock

@@ -1,0 +1,147 @@
+"""What speaks against carrying a plan out, or for doing it knowingly."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from trscaler_gen.errors import NodeError
+from trscaler_gen.lock import Lock, WeightChange
+from trscaler_gen.plan.deployed import Deployed
+from trscaler_gen.plan.model import Refusal, Seen, Step, StepAction, Wanted
+from trscaler_gen.plan.steps import frame_changes
+from trscaler_gen.plan.words import listed
+
+
+def hearers(node_id: int, seen: Mapping[str, Seen | NodeError]) -> tuple[str, ...]:
+    """The nodes in whose kernel another node is alive."""
+    return tuple(
+        node
+        for node, each in seen.items()
+        if isinstance(each, Seen) and node_id in each.facts.alive and each.facts.node_id != node_id
+    )
+
+
+# Disruption
+
+
+def disruption(
+    wanted: Wanted, seen: Mapping[str, Seen | NodeError], deployed: Deployed, steps: tuple[Step, ...]
+) -> Iterator[str]:
+    """Say which part of the contract changes, and which node cannot change in place."""
+    running = [deployed.locks[node] for node in deployed.running if node in deployed.locks]
+    parts = dict.fromkeys(part for lock in dict.fromkeys(running) for part in _changed(lock, wanted.lock))
+    yield from parts
+    if not parts:
+        yield from _other_epochs(wanted, seen, deployed)
+    for step in steps:
+        there = seen.get(step.node)
+        if step.action is StepAction.RESTART and isinstance(there, Seen):
+            yield from _reframed(step.node, wanted, there)
+
+
+def _changed(before: Lock, after: Lock) -> Iterator[str]:
+    if before.seed != after.seed:
+        yield "the seed changes"
+    pairs = (
+        ("hash input", before.hash_input, after.hash_input),
+        ("number of buckets", before.buckets, after.buckets),
+        ("MAC mode", before.mac_mode, after.mac_mode),
+        ("cluster MAC", before.cluster_mac, after.cluster_mac),
+        ("heartbeat interval", f"{before.interval_ms} ms", f"{after.interval_ms} ms"),
+        ("number of heartbeats that may be missed", before.missed, after.missed),
+    )
+    changed = [f"the {what} changes from {old} to {new}" for what, old, new in pairs if old != new]
+    yield from changed
+    if before.epoch != after.epoch and before.seed == after.seed and not changed:
+        yield f"the epoch changes from {before.epoch} to {after.epoch}"
+
+
+def _other_epochs(wanted: Wanted, seen: Mapping[str, Seen | NodeError], deployed: Deployed) -> Iterator[str]:
+    """Where a node's lock cannot be read, its kernel still knows the epoch."""
+    for node in deployed.running:
+        there = seen[node]
+        epoch = there.facts.epoch if isinstance(there, Seen) and node in deployed.unreadable else 0
+        if epoch not in (0, wanted.lock.epoch):
+            yield f"the epoch of {node} changes from {epoch} to {wanted.lock.epoch}"
+
+
+def _reframed(node: str, wanted: Wanted, seen: Seen) -> Iterator[str]:
+    """Of the frame only the link is a node's own; the rest is the contract's, and named there."""
+    for word, old, new in frame_changes(wanted.bundles[node], seen):
+        if word == "link":
+            yield f"{node} is taken down and up again: its link changes from {old} to {new}"
+
+
+# Refusals
+
+
+def conflict(deployed: Lock, wanted: Lock) -> Refusal | None:
+    return None
+
+
+def refusals(wanted: Wanted, seen: Mapping[str, Seen | NodeError], deployed: Deployed) -> Iterator[Refusal]:
+    """Everything that keeps the plan from being carried out, beside nodes that are not fit."""
+    holding = tuple(node for node, each in seen.items() if isinstance(each, Seen) and each.facts.generation)
+    if wanted.lock_before is None and holding:
+        yield _no_lock(wanted, holding)
+    else:
+        yield from _conflicts(wanted, deployed)
+    if wanted.weight_changes:
+        yield _weights(wanted.weight_changes)
+    yield from _unconfirmed(wanted, seen)
+    for node, retired in wanted.departed.items():
+        ears = hearers(retired.node_id, seen)
+        if ears and not isinstance(seen.get(node), Seen):
+            yield _still_heard(node, ears)
+
+
+def _no_lock(wanted: Wanted, holding: tuple[str, ...]) -> Refusal:
+    holds = "holds" if len(holding) == 1 else "hold"
+    return Refusal(
+        f"there is no lock beside {wanted.inventory.source}, but {listed(holding)} {holds} a generation of "
+        f"cluster {wanted.inventory.cluster}: a new lock would be of another cluster",
+        "restore the lock from version control, or rebuild it from the nodes: trscaler-gen lock recover "
+        f"{wanted.inventory.source}",
+    )
+
+
+def _conflicts(wanted: Wanted, deployed: Deployed) -> Iterator[Refusal]:
+    """Ask of every lock once, and name all the nodes that have it."""
+    nodes: dict[Lock, list[str]] = {}
+    for node, lock in deployed.locks.items():
+        nodes.setdefault(lock, []).append(node)
+    for lock, names in nodes.items():
+        found = conflict(lock, wanted.lock)
+        if found is not None:
+            yield Refusal(f"{listed(names)}: {found.message}", found.hint)
+
+
+def _weights(changes: tuple[WeightChange, ...]) -> Refusal:
+    shown = ", ".join(f"{each.name} from {each.before} to {each.after}" for each in changes)
+    return Refusal(
+        f"the weights change ({shown}): moving buckets between living nodes is not supported yet",
+        "remove the node from the inventory and apply, then add it with its new weight and apply again",
+    )
+
+
+def _unconfirmed(wanted: Wanted, seen: Mapping[str, Seen | NodeError]) -> Iterator[Refusal]:
+    nodes: dict[str, list[str]] = {}
+    for node, each in seen.items():
+        if isinstance(each, Seen) and each.facts.unconfirmed:
+            nodes.setdefault(each.facts.unconfirmed, []).append(node)
+    for token, names in nodes.items():
+        script = f"/etc/trscaler-gen/{wanted.inventory.cluster}/current/node.sh"
+        yield Refusal(
+            f"{listed(names)}: a change by another run was not confirmed yet",
+            "wait: without confirmation it is taken back within a minute or two; or take it back at once, on "
+            f"the node: sh {script} revert {token}",
+        )
+
+
+def _still_heard(node: str, ears: tuple[str, ...]) -> Refusal:
+    hear = "hears" if len(ears) == 1 else "hear"
+    return Refusal(
+        f"{node} has left the cluster and cannot be reached over SSH, but {listed(ears)} {hear} its "
+        "heartbeats: it still serves its share",
+        "mend the connection; or power it off or unplug it, and plan again",
+    )

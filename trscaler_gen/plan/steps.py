@@ -1,0 +1,174 @@
+"""What is to be done on one node, and what of it is touched."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator, Mapping
+
+from trscaler_gen.bundle import MANIFEST, SCRIPT, Bundle
+from trscaler_gen.errors import NodeError
+from trscaler_gen.facts import Facts
+from trscaler_gen.plan.model import FileChange, Seen, Step, StepAction, UnfitNode
+
+RULESET = "ruleset.nft"
+KEEPALIVED = "keepalived.conf"
+_UNIT_SUFFIX = ".service"
+
+_FRAME_WORDS = ("link", "device", "cluster MAC", "inner MAC", "MAC mode")
+_RULESET_DRIFT = {
+    "altered": "the live ruleset is not what was applied",
+    "missing": "the live ruleset is gone",
+    "unfinished": "a change began and did not end",
+}
+
+
+def member_step(node: str, bundle: Bundle, seen: Seen | NodeError | None) -> Step:
+    """Decide what becomes of a node of the inventory."""
+    if not isinstance(seen, Seen):
+        return blocked_step(node, seen, bundle.generation)
+    facts = seen.facts
+    if facts.generation == bundle.generation and facts.is_whole:
+        return Step(node, StepAction.NONE, facts.generation, bundle.generation)
+    files = file_changes(bundle.files, seen)
+    action = _action(facts, bundle, seen)
+    return Step(
+        node,
+        action,
+        before=facts.running,
+        after=bundle.generation,
+        files=files,
+        services=_services(action, facts, bundle, seen, files),
+        drift=tuple(_drift(facts)),
+    )
+
+
+def departed_step(node: str, seen: Seen) -> Step:
+    """Stop a node that has left, and erase its traces; where nothing runs only the traces go."""
+    facts = seen.facts
+    stopped = ("keepalived says goodbye and stops", "ruleset and addresses go") if facts.runs else ()
+    return Step(
+        node,
+        StepAction.STOP,
+        before=facts.running,
+        files=file_changes({}, seen),
+        services=(*stopped, "its traces are erased"),
+        drift=tuple(_drift(facts)),
+    )
+
+
+def blocked_step(node: str, error: NodeError | None, after: str = "") -> Step:
+    """Say that nothing can be done on a node: a command that answered means that it was reached."""
+    problem = error or NodeError(node, "it was not asked")
+    is_reached = isinstance(problem, UnfitNode) or problem.status is not None
+    return Step(
+        node, StepAction.UNFIT if is_reached else StepAction.UNREACHABLE, after=after, problem=problem
+    )
+
+
+def frame_of(script: bytes | None) -> tuple[str, ...]:
+    """Read what cannot change under a running node from its script: link, device, MACs and mode."""
+    match = re.search(rb"^FRAME='?([^'\n]*)'?$", script or b"", re.MULTILINE)
+    return tuple(match[1].decode(errors="replace").split()) if match else ()
+
+
+def frame_changes(bundle: Bundle, seen: Seen) -> tuple[tuple[str, str, str], ...]:
+    """List what of the frame changes: what it is called, before, after."""
+    before, after = frame_of(seen.files.get(SCRIPT)), frame_of(bundle.files.get(SCRIPT))
+    if not before or not after:
+        return ()
+    pairs = zip(_FRAME_WORDS, before, after, strict=False)
+    return tuple((word, old, new) for word, old, new in pairs if old != new)
+
+
+def file_changes(wanted: Mapping[str, bytes], seen: Seen) -> tuple[FileChange, ...]:
+    """Compare the files that lie on a node with the wanted ones; the manifest follows from the others."""
+    there = seen.facts.digests
+    names = sorted(({*wanted, *there, *seen.files}) - {MANIFEST})
+    changes = (_file_change(name, wanted.get(name), there.get(name), seen.files.get(name)) for name in names)
+    return tuple(change for change in changes if change is not None)
+
+
+def _file_change(
+    name: str, wanted: bytes | None, digest: str | None, found: bytes | None
+) -> FileChange | None:
+    if wanted is None:
+        return FileChange(name, "delete", found or b"", b"")
+    if digest is None and found is None:
+        return FileChange(name, "create", b"", wanted)
+    if found == wanted or (digest is not None and digest == hashlib.sha256(wanted).hexdigest()):
+        return None
+    return FileChange(name, "change", found or b"", wanted)
+
+
+def _action(facts: Facts, bundle: Bundle, seen: Seen) -> StepAction:
+    if not facts.runs:
+        return StepAction.START
+    # Without heartbeats a node holds no lease and answers nothing: nothing is lost when it begins anew.
+    if facts.keepalived != "running" or frame_changes(bundle, seen):
+        return StepAction.RESTART
+    return StepAction.SWAP
+
+
+def _services(
+    action: StepAction, facts: Facts, bundle: Bundle, seen: Seen, files: tuple[FileChange, ...]
+) -> tuple[str, ...]:
+    if action is StepAction.START:
+        return ("ruleset loaded, addresses up, keepalived started",)
+    if action is StepAction.RESTART:
+        return tuple(_restarted(facts, frame_changes(bundle, seen)))
+    return tuple(_swapped(facts, bundle, seen, {change.name for change in files}))
+
+
+def _restarted(facts: Facts, changes: tuple[tuple[str, str, str], ...]) -> Iterator[str]:
+    yield "taken down and up again"
+    words = {word for word, _, _ in changes}
+    if "link" in words or "device" in words:
+        yield "macvlan made again on another link"
+    elif "inner MAC" in words or "cluster MAC" in words:
+        yield "macvlan made again: neighbours learn another MAC"
+    if facts.keepalived != "running":
+        yield "keepalived started"
+
+
+def _swapped(facts: Facts, bundle: Bundle, seen: Seen, names: set[str]) -> Iterator[str]:
+    if RULESET in names or facts.ruleset != "intact" or facts.loaded != facts.generation:
+        yield "ruleset swapped in place"
+    before, after = (_addresses(files.get(SCRIPT)) for files in (seen.files, bundle.files))
+    if before and before != after:
+        signed = [*(f"-{each}" for each in before - after), *(f"+{each}" for each in after - before)]
+        yield f"addresses {' '.join(sorted(signed))}"
+    elif not facts.attached:
+        yield "addresses and settings put right"
+    if KEEPALIVED in names:
+        yield "keepalived reloads"
+    if facts.units == "altered" or (
+        facts.units != "none" and any(name.endswith(_UNIT_SUFFIX) for name in names)
+    ):
+        yield "systemd reloads its units"
+
+
+def _addresses(script: bytes | None) -> frozenset[str]:
+    match = re.search(rb"^ADDRESSES='?([^'\n]*)'?$", script or b"", re.MULTILINE)
+    return frozenset(match[1].decode(errors="replace").split()) if match else frozenset()
+
+
+def _drift(facts: Facts) -> Iterator[str]:
+    """Say what is not as the node's current generation has it."""
+    for name in facts.edited_files:
+        yield f"{name} was edited on the node" if name in facts.digests else f"{name} is gone from the node"
+    yield from (
+        f"{name} was put there by somebody else" for name in sorted(facts.digests.keys() - facts.listed)
+    )
+    if facts.units == "altered":
+        yield "the systemd units were altered"
+    if not facts.runs:
+        return
+    if facts.ruleset in _RULESET_DRIFT:
+        yield _RULESET_DRIFT[facts.ruleset]
+    elif facts.loaded != facts.generation:
+        yield f"generation {facts.loaded or 'none'} is loaded, not {facts.generation}"
+    if facts.keepalived != "running":
+        yield "keepalived does not run"
+    if not facts.attached:
+        yield "addresses or kernel settings are not as they were applied"
