@@ -18,6 +18,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from trscaler_gen.bundle import LOCK, MANIFEST, Bundle, change_id, make_bundles
 from trscaler_gen.errors import InputError, OperationError, Problem
 from trscaler_gen.inventory.model import Inventory
 from trscaler_gen.lock import (
@@ -36,6 +37,8 @@ from trscaler_gen.lock import (
     weight_changes,
 )
 from trscaler_gen.lockfile import draw_seed, lock_path, read_lock, write_lock
+from trscaler_gen.nodeplan import plan_nodes
+from trscaler_gen.pipeline import compile_inventory, compile_text
 from trscaler_gen.placement import add_node, moved, movement_violations, place, violations
 
 SEED = 0x5EED0001
@@ -605,3 +608,73 @@ def test_spoilt_file_is_never_made_anew(tmp_path: Path, content: bytes, message:
 def test_directory_in_its_place_is_refused(tmp_path: Path) -> None:
     (problem,) = refused(lambda: read_lock(tmp_path))
     assert problem.message == "the lock cannot be read: Is a directory"
+
+
+# What nodes carry
+
+
+def bundles(lock: Lock) -> dict[str, Bundle]:
+    wanted = inventory({node.name: str(node.address) for node in lock.nodes})
+    return make_bundles(plan_nodes(wanted, lock), lock)
+
+
+def test_every_bundle_carries_the_lock_for_its_owner_alone() -> None:
+    lock = reconcile(inventory(3), fresh(4), seed=1)
+    for bundle in bundles(lock).values():
+        text = bundle.files[LOCK].decode()
+        assert parse_lock(text, "node") == carried(lock)
+        assert "  lock\n" in bundle.files[MANIFEST].decode()
+        assert bundle.mode(LOCK) == 0o600
+
+
+def test_node_that_was_stopped_changes_no_generation() -> None:
+    lock = reconcile(inventory(3), fresh(4), seed=1)
+    assert bundles(lock) == bundles(forget_retired(lock, {4}))
+    assert change_id(bundles(lock)) != change_id(bundles(fresh(3)))
+
+
+def test_change_is_the_digest_of_all_generations() -> None:
+    made = bundles(fresh(2))
+    lines = f"n1 {made['n1'].generation}\nn2 {made['n2'].generation}\n"
+    assert change_id(made) == sha256(lines.encode()).hexdigest()[:12]
+    assert change_id(dict(reversed(made.items()))) == change_id(made)
+
+
+# Compiling
+
+
+def written(folder: Path, lock: Lock | None, wanted: str) -> Path:
+    path = folder / "web.yaml"
+    path.write_text(wanted)
+    if lock is not None:
+        write_lock(lock_path(path), lock)
+    return path
+
+
+TEXT = """\
+cluster: web
+link: eth0
+virtual_addresses: [192.0.2.100]
+hash: {buckets: 64}
+nodes:
+  n1: {address: 192.0.2.1, weight: 2}
+  n2: {address: 192.0.2.2}
+"""
+
+
+def test_plan_goes_on_where_a_weight_is_refused(tmp_path: Path) -> None:
+    path = written(tmp_path, fresh(2), TEXT)
+    (problem,) = refused(lambda: compile_inventory(path))
+    assert problem.code == "weight-changed"
+    compiled = compile_inventory(path, keep_weights=True)
+    assert compiled.lock == compiled.lock_before == fresh(2)
+    assert compiled.weight_changes == (WeightChange("n1", 1, 2),)
+
+
+def test_what_was_compiled_is_compiled_again_from_its_texts(tmp_path: Path) -> None:
+    path = written(tmp_path, None, TEXT)
+    first = compile_inventory(path)
+    assert first.lock_before is None
+    path.unlink()
+    again = compile_text(path, TEXT, lock=first.lock, lock_before=None)
+    assert again == first

@@ -6,27 +6,51 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from trscaler_gen.bundle import Bundle, make_bundle
-from trscaler_gen.inventory.load import load_inventory
+from trscaler_gen.bundle import Bundle, make_bundles
+from trscaler_gen.inventory.load import load_inventory, parse_inventory
 from trscaler_gen.inventory.model import Inventory
-from trscaler_gen.lock import Lock, reconcile
+from trscaler_gen.lock import Lock, WeightChange, reconcile, weight_changes
 from trscaler_gen.lockfile import draw_seed, lock_path, read_lock
 from trscaler_gen.nodeplan import plan_nodes
 
 
 @dataclass(frozen=True)
 class Compiled:
-    """An inventory with all that follows from it; nothing of it has been written anywhere."""
+    """An inventory with all that follows from it; nothing of it has been written anywhere.
+
+    ``lock_before`` is the lock as it was read, None if there is none yet. ``weight_changes`` are those that
+    were left out: the lock keeps the weights before.
+    """
 
     inventory: Inventory
     lock_path: Path
     lock: Lock
     bundles: Mapping[str, Bundle]
+    lock_before: Lock | None = None
+    weight_changes: tuple[WeightChange, ...] = ()
 
 
-def compile_inventory(path: Path) -> Compiled:
-    """Compile the inventory at ``path`` against the lock beside it; raises InputError."""
+def compile_inventory(path: Path, *, keep_weights: bool = False) -> Compiled:
+    """Compile the inventory at ``path`` against the lock beside it; raises InputError.
+
+    A changed weight is an error, unless ``keep_weights`` leaves the nodes at the weights that they have.
+    """
     inventory = load_inventory(path)
-    lock = reconcile(inventory, read_lock(lock_path(path)), seed=draw_seed())
-    bundles = {plan.node: make_bundle(plan) for plan in plan_nodes(inventory, lock)}
-    return Compiled(inventory, lock_path(path), lock, bundles)
+    before = read_lock(lock_path(path))
+    lock = reconcile(inventory, before, seed=draw_seed(), keep_weights=keep_weights)
+    return _compiled(inventory, lock_path(path), lock, before)
+
+
+def compile_text(path: Path, text: str, *, lock: Lock, lock_before: Lock | None) -> Compiled:
+    """Compile again what was compiled before, from the inventory's text and the lock that came of it.
+
+    ``path`` only names the inventory: nothing is read. Raises InputError.
+    """
+    inventory = parse_inventory(text.encode(), str(path))
+    again = reconcile(inventory, lock, seed=lock.seed, keep_weights=True)
+    return _compiled(inventory, lock_path(path), again, lock_before)
+
+
+def _compiled(inventory: Inventory, path: Path, lock: Lock, before: Lock | None) -> Compiled:
+    bundles = make_bundles(plan_nodes(inventory, lock), lock)
+    return Compiled(inventory, path, lock, bundles, before, weight_changes(inventory, before))
