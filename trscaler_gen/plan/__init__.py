@@ -1,6 +1,8 @@
 """The plan as a value: what would be done to every node, what it means for the traffic, and why not. Pure."""
 
 from trscaler_gen.plan.condition import condition_of, stale
+from trscaler_gen.plan.diff import Difference, Line, Whole, differences, whole_files
+from trscaler_gen.plan.export import plan_as_json
 from trscaler_gen.plan.make import make_plan
 from trscaler_gen.plan.model import (
     Condition,
@@ -16,13 +18,17 @@ from trscaler_gen.plan.model import (
     UnfitNode,
     Wanted,
 )
+from trscaler_gen.plan.saved import SavedPlan, is_saved_plan, load, save
 
 __all__ = [
     "Condition",
+    "Difference",
     "FileChange",
+    "Line",
     "Move",
     "Plan",
     "Refusal",
+    "SavedPlan",
     "Seen",
     "Shift",
     "Step",
@@ -30,7 +36,14 @@ __all__ = [
     "Traffic",
     "UnfitNode",
     "Wanted",
+    "Whole",
     "condition_of",
+    "differences",
+    "is_saved_plan",
+    "load",
     "make_plan",
+    "plan_as_json",
+    "save",
     "stale",
+    "whole_files",
 ]

@@ -10,12 +10,9 @@ import re
 from collections import Counter
 from collections.abc import Callable
 
+from trscaler_gen.secret import redact
 
-def redact(text: str) -> str:
-    return text
-
-
-_SEED = re.compile(r"(\bseed\b[\"']?[ \t]*[:=]?[ \t]*[\"']?)(0x[0-9a-f]+|[0-9]+)", re.IGNORECASE)
+_SEED = re.compile(r"(seed[\"']?[ \t]*[:=]?[ \t]*[\"']?)(0x[0-9a-f]+|[0-9]+)", re.IGNORECASE)
 _RULESET_TAG = re.compile(r"^    map \w+?(_[0-9a-f]{8}) \{$", re.MULTILINE)
 _SCRIPT_TAG = re.compile(r"^TAG=[0-9a-f]{8}$", re.MULTILINE)
 _RANKS = re.compile(r"(?:    map rank[0-9]+_TAG \{\n[^}]*\}\n    \}\n\n?)+")

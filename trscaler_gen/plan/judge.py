@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from trscaler_gen.errors import NodeError
+from trscaler_gen.lineage import conflict
 from trscaler_gen.lock import Lock, WeightChange
 from trscaler_gen.plan.deployed import Deployed
 from trscaler_gen.plan.model import Refusal, Seen, Step, StepAction, Wanted
@@ -73,10 +74,6 @@ def _reframed(node: str, wanted: Wanted, seen: Seen) -> Iterator[str]:
 
 
 # Refusals
-
-
-def conflict(deployed: Lock, wanted: Lock) -> Refusal | None:
-    return None
 
 
 def refusals(wanted: Wanted, seen: Mapping[str, Seen | NodeError], deployed: Deployed) -> Iterator[Refusal]:

@@ -29,7 +29,7 @@ def make_plan(wanted: Wanted, seen: Mapping[str, Seen | NodeError]) -> Plan:
         serial_before=base.serial if base else 0,
         serial_after=wanted.lock.serial,
         steps=steps,
-        traffic=traffic_of(base, wanted.lock, wanted.weight_changes),
+        traffic=traffic_of(base, wanted.lock, wanted.weight_changes, is_unknown=_is_unknown(deployed)),
         disruption=tuple(disruption(wanted, seen, deployed, steps)),
         refusals=tuple(refusals(wanted, seen, deployed)),
         notes=tuple(_notes(seen, deployed, steps)),
@@ -48,6 +48,10 @@ def _steps(wanted: Wanted, seen: Mapping[str, Seen | NodeError]) -> Iterator[Ste
             yield blocked_step(node, there)
         else:
             yield Step(node, StepAction.ABSENT, problem=there)
+
+
+def _is_unknown(deployed: Deployed) -> bool:
+    return deployed.base is None and bool(deployed.running)
 
 
 def _highest_epoch(seen: Mapping[str, Seen | NodeError]) -> int:

@@ -132,7 +132,8 @@ class Traffic:
     ``shares`` are buckets by node. ``moves`` is empty where buckets do not mean the same before and after:
     then ``kept`` is the fraction of source and destination pairs that keep their node, and ``is_exact`` says
     whether that is counted or expected. ``least`` is what had to move at least. ``is_disrupted``: any
-    connection may break, whatever moves. ``weights`` is what is asked for and cannot be done yet.
+    connection may break, whatever moves. ``weights`` is what is asked for and cannot be done yet. Where
+    nodes serve and no lock of theirs can be read, the traffic before ``is_unknown``.
     """
 
     buckets: int
@@ -144,11 +145,12 @@ class Traffic:
     is_exact: bool = True
     is_disrupted: bool = False
     weights: Shift | None = None
+    is_unknown: bool = False
 
     @property
     def is_first(self) -> bool:
         """Whether nothing is served yet."""
-        return not self.shares_before
+        return not self.shares_before and not self.is_unknown
 
     @property
     def moved(self) -> int:

@@ -14,13 +14,19 @@ from trscaler_gen.plan.model import Move, Shift, Traffic
 Key = tuple[int, IPv4Address]
 
 
-def traffic_of(before: Lock | None, after: Lock, weight_changes: tuple[WeightChange, ...] = ()) -> Traffic:
+def traffic_of(
+    before: Lock | None,
+    after: Lock,
+    weight_changes: tuple[WeightChange, ...] = (),
+    *,
+    is_unknown: bool = False,
+) -> Traffic:
     """Compare the owners of all buckets by two locks, with all of their nodes alive."""
     names = _names(before, after)
     shares_after = _counted(_owners(after), names)
     weights = _shift(after, weight_changes, names)
     if before is None:
-        return Traffic(after.buckets, shares_after=shares_after, weights=weights)
+        return Traffic(after.buckets, shares_after=shares_after, weights=weights, is_unknown=is_unknown)
     shares_before = _counted(_owners(before), names)
     is_disrupted = (before.epoch, before.seed, before.contract) != (after.epoch, after.seed, after.contract)
     if _hashing(before) != _hashing(after):
