@@ -145,6 +145,7 @@ def test_retired_node_comes_back_as_a_new_one() -> None:
     without = reconcile(inventory(3), fresh(4), seed=1)
     back = reconcile(inventory(4), without, seed=1)
     assert ids(back)["n4"] == 4
+    assert [node.since for node in back.nodes] == [1, 1, 1, 3]
     assert back.retired == ()
     assert back.removals == 1
 
@@ -344,7 +345,7 @@ def test_new_seed_is_another_epoch() -> None:
 
 def test_lock_from_before_there_were_serials_has_the_first_one() -> None:
     lines = render_lock(fresh()).splitlines()
-    old = [line for line in lines if not line.startswith(("serial: ", "digest: "))]
+    old = [line.removesuffix(" since 1") for line in lines if not line.startswith(("serial: ", "digest: "))]
     digest = "sha256:" + sha256("\n".join(old).encode()).hexdigest()
     lock = parse_lock("\n".join([*old[:7], f"digest: {digest}", *old[7:]]) + "\n", "lab.lock")
     assert lock == fresh()
@@ -397,7 +398,7 @@ def test_text_says_what_it_is_and_diffs_by_bucket() -> None:
 def test_text_is_yaml() -> None:
     loaded = yaml.safe_load(render_lock(reconcile(inventory(3), fresh(4), seed=1)))
     assert loaded["cluster"] == "web"
-    assert loaded["node 1"] == "n1 192.0.2.1 weight 1"
+    assert loaded["node 1"] == "n1 192.0.2.1 weight 1 since 1"
     assert loaded["retired 4"] == "n4 192.0.2.4"
 
 
@@ -488,7 +489,8 @@ def cut(text: str) -> str:
         (edit("node 4: n4", "node 1: n4"), 26, "lock-corrupt", "node 1 stands in line 23 already"),
         (edit("node 4: n4", "node 4: n1"), 0, "lock-corrupt", "two nodes have the name n1"),
         (edit("node 4:", "retired 1:"), 26, "lock-corrupt", "retired 1 cannot be read"),
-        (edit(" weight 1", ""), 23, "lock-corrupt", "node 1 cannot be read"),
+        (edit(" weight 1 since 1", ""), 23, "lock-corrupt", "node 1 cannot be read"),
+        (edit(" since 1", " since 0"), 23, "lock-corrupt", "node 1 cannot be read"),
         (edit("node 4: n4", "node 65: n4"), 26, "lock-corrupt", "node 65 cannot be read"),
         (edit("node 1: ", "knot 1: "), 23, "lock-corrupt", "this line does not belong into a lock"),
         (edit("0000: ", "0000 "), 29, "lock-corrupt", "this line does not belong into a lock"),

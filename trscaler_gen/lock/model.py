@@ -20,12 +20,16 @@ MAX_ANCESTORS = 32
 
 @dataclass(frozen=True)
 class LockedNode:
-    """A node of the cluster, as it was last built; ``node_id`` is 1..64."""
+    """A node of the cluster, as it was last built; ``node_id`` is 1..64.
+
+    ``since`` is the serial of the lock that gave it its places in the orders.
+    """
 
     node_id: int
     name: str
     address: IPv4Address
     weight: int
+    since: int = 1
 
 
 @dataclass(frozen=True)

@@ -244,10 +244,13 @@ def _mac_mode(text: str) -> MacMode:
 
 
 def _node(node_id: int, words: list[str]) -> LockedNode:
-    name, address, keyword, weight = words
-    if keyword != "weight":
-        raise ValueError(keyword)
-    return LockedNode(node_id, name, IPv4Address(address), _in_range(weight, 1, 10**6))
+    name, address, *facts = words
+    if facts[::2] not in (["weight"], ["weight", "since"]):  # older locks do not have the second
+        raise ValueError("not the facts of a node")
+    weight, since = (*facts[1::2], "1")[:2]
+    return LockedNode(
+        node_id, name, IPv4Address(address), _in_range(weight, 1, 10**6), _in_range(since, 1, MAX_SERIAL)
+    )
 
 
 def _retired_node(node_id: int, words: list[str]) -> RetiredNode:

@@ -58,9 +58,9 @@ def reconcile(inventory: Inventory, lock: Lock | None, *, seed: int, keep_weight
             "its lock away",
         )
     _refuse_changed_vrids(inventory, lock)
-    kept = _kept_ids(inventory, lock)
+    kept = _kept(inventory, lock)
     retired = _retired(inventory, lock, kept)
-    nodes = _number_nodes(inventory, kept, retired)
+    nodes = _number_nodes(inventory, kept, retired, since=lock.serial + 1)
     if inventory.hash.buckets != lock.buckets:
         orders, removals = _place(inventory, nodes), 0
     else:
@@ -104,7 +104,7 @@ def _numbered(changed: Lock, before: Lock, source: str) -> Lock:
 
 
 def _fresh(inventory: Inventory, seed: int) -> Lock:
-    nodes = _number_nodes(inventory, {}, ())
+    nodes = _number_nodes(inventory, {}, (), since=1)
     return Lock(
         cluster=inventory.cluster,
         epoch=1,
@@ -133,15 +133,15 @@ def _cluster_mac(inventory: Inventory, lock: Lock | None) -> HardwareAddress:
     return auto_address(inventory.mac.mode, inventory.virtual_addresses)
 
 
-def _kept_ids(inventory: Inventory, lock: Lock) -> dict[str, int]:
-    """Name in the inventory -> id in the lock, by address."""
-    ids = {node.address: node.node_id for node in lock.nodes}
-    return {name: ids[node.address] for name, node in inventory.nodes.items() if node.address in ids}
+def _kept(inventory: Inventory, lock: Lock) -> dict[str, LockedNode]:
+    """Name in the inventory -> node in the lock, by address."""
+    nodes = {node.address: node for node in lock.nodes}
+    return {name: nodes[node.address] for name, node in inventory.nodes.items() if node.address in nodes}
 
 
-def _retired(inventory: Inventory, lock: Lock, kept: Mapping[str, int]) -> tuple[RetiredNode, ...]:
+def _retired(inventory: Inventory, lock: Lock, kept: Mapping[str, LockedNode]) -> tuple[RetiredNode, ...]:
     """List who is to be stopped: everybody who was a node at an address that is none any more."""
-    ids = frozenset(kept.values())
+    ids = {node.node_id for node in kept.values()}
     gone = [
         RetiredNode(node.node_id, node.name, node.address) for node in lock.nodes if node.node_id not in ids
     ]
@@ -151,18 +151,23 @@ def _retired(inventory: Inventory, lock: Lock, kept: Mapping[str, int]) -> tuple
 
 
 def _number_nodes(
-    inventory: Inventory, kept: Mapping[str, int], retired: tuple[RetiredNode, ...]
+    inventory: Inventory,
+    kept: Mapping[str, LockedNode],
+    retired: tuple[RetiredNode, ...],
+    *,
+    since: int,
 ) -> tuple[LockedNode, ...]:
     """Give every new node the lowest id that no node and no retired node has."""
-    taken = {*kept.values(), *(node.node_id for node in retired)}
+    taken = {node.node_id for node in kept.values()} | {node.node_id for node in retired}
     free = (node_id for node_id in range(1, MAX_ID + 1) if node_id not in taken)
     nodes = []
     for name, node in inventory.nodes.items():
-        node_id = kept[name] if name in kept else next(free, None)
+        before = kept.get(name)
+        node_id = before.node_id if before else next(free, None)
         if node_id is None:
             message = f"no node id is left for {name}: {len(retired)} retired nodes hold theirs"
             raise _refusal(inventory, "no-free-id", message, "apply first, so that these are stopped")
-        nodes.append(LockedNode(node_id, name, node.address, node.weight))
+        nodes.append(LockedNode(node_id, name, node.address, node.weight, before.since if before else since))
     return tuple(sorted(nodes, key=lambda node: node.node_id))
 
 

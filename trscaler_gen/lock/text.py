@@ -68,7 +68,7 @@ def _ancestor_lines(lock: Lock) -> list[str]:
 
 def _node_lines(lock: Lock) -> Iterator[str]:
     for node in lock.nodes:
-        yield f"node {node.node_id}: {node.name} {node.address} weight {node.weight}"
+        yield f"node {node.node_id}: {node.name} {node.address} weight {node.weight} since {node.since}"
     for gone in lock.retired:
         yield f"retired {gone.node_id}: {gone.name} {gone.address}"
 

@@ -3,9 +3,13 @@
 # Made by trscaler-gen 0.1.0 from cluster.yaml: change the inventory, not this file.
 #
 #   check    give this generation's files to nft and keepalived; changes nothing
-#   up       start this generation on a node that runs none
-#   swap     let this generation replace the running one; leases are kept (exit 75: needs down and up)
-#   down     say goodbye, then take everything away
+#   up [TOKEN SECONDS]     start this generation on a node that runs none
+#   swap [TOKEN SECONDS]   let this generation replace the running one; leases are kept (exit 75: needs down and up)
+#   down [TOKEN SECONDS]   say goodbye, then take everything away
+#   confirm TOKEN          let the change stay; without this the node goes back SECONDS after it began
+#   revert TOKEN           go back now to what ran before
+#   record CHANGE WHO      write down what was applied, and remove old generations
+#   erase    remove every trace of the cluster from a node that is down
 #   state    what runs, as key=value lines
 #   health   keepalived's question: is the ruleset whole, and is the service well?
 #   notify   keepalived's news
@@ -20,6 +24,7 @@ CLUSTER=golden
 NODE=beta
 NODE_ID=2
 EPOCH=1
+SERIAL=1
 TAG=50d57f98
 TABLE=trscaler_golden
 UNIT=trscaler-gen-golden
@@ -50,7 +55,10 @@ umask 077
 HERE=$(readlink -f -- "$0")
 HERE=${HERE%/*}
 
-CANNOT_SWAP=75  # EX_TEMPFAIL of sysexits.h
+CANNOT_SWAP=75   # EX_TEMPFAIL of sysexits.h
+NOT_TO_SERVE=69  # EX_UNAVAILABLE: the unit does not try again
+KEPT_GENERATIONS=5
+KEPT_LINES=200
 
 # The user's own question, from cluster.yaml health.command.
 service_is_well() {
@@ -71,9 +79,14 @@ die() {
     exit 1
 }
 
+LOCKED=no
+# Called by `revert`. Daemons that are started meanwhile are not.
+RETURNING=${TRSCALER_RETURNING:-no}
+unset TRSCALER_RETURNING
+
 # One change at a time. Daemons that are started meanwhile must not inherit the lock: 9>&-.
 lock() {
-    [ "${LOCKED:-no}" = no ] || return 0
+    [ "$LOCKED" = no ] || return 0
     [ -d "$RUN" ] || mkdir -p "$RUN"
     exec 9>"$RUN/lock"
     flock -w 20 9 || die "another change has held $RUN/lock for 20 s"
@@ -89,6 +102,12 @@ under_systemd() { [ -d /run/systemd/system ]; }
 
 sysctl_file() { printf '/proc/sys/net/%s\n' "$1"; }
 
+# Sets WORD to the first line of a file; to nothing if it is not there.
+read_word() {
+    WORD=
+    [ ! -e "$1" ] || read -r WORD <"$1" || :
+}
+
 hardware_address() { cat "/sys/class/net/$LINK/address"; }
 
 # 1 is IFF_UP.
@@ -97,7 +116,11 @@ device_is_up() {
         [ $((flags & 1)) = 1 ]
 }
 
-current_generation() { readlink -f -- "$ROOT/current" 2>/dev/null || :; }
+# Sets NOW to the generation that is to run; to nothing if none is.
+find_current() {
+    NOW=$(readlink -- "$ROOT/current") || NOW=
+    NOW=${NOW##*/}
+}
 
 # --- ruleset ---------------------------------------------------------------------------------------
 
@@ -108,45 +131,78 @@ load() {
     return 1
 }
 
-# What the kernel has of our table, without counters and leases. The rank maps are constant: the kernel
-# refuses to change them, so the rules are all that can be altered. "list table" reads every map's
-# elements even when it is told not to show them; "list ruleset" does not.
-listing() {
-    nft -s -t list ruleset netdev |
-        awk -v table="$TABLE" '$1 == "table" && $3 == table { ours = 1 } ours; /^}/ { ours = 0 }'
-}
+# What the kernel has of our table, without leases. The rank maps are constant: the kernel refuses to change
+# them, so the rules are all that can be altered. "list table", "list tables", "list counters" and "get element"
+# read every map's elements, even when told not to show them: 45 ms with 32 nodes, where this takes 9.
+kernel_listing() { nft -t list ruleset netdev; }
 
 # What the listing has to be: the same files in a network of their own, where nobody else loads or flushes.
 # Taking it from the kernel after a load would take somebody's flush in between for the truth.
 expected_listing() {
     # shellcheck disable=SC2016  # the inner shell's words
-    unshare --net sh -c 'ip link set dev lo name "$1" && nft -I "$2" -D "hwaddr=$3" -f "$2/ruleset.nft" &&
+    unshare --net sh -c 'ip link set dev lo name "$1" && nft -I "$2" -D "hwaddr=$3" -f "$2/boot.nft" &&
         nft -s -t list ruleset netdev' sh "$LINK" "$HERE" "$(hardware_address)"
 }
 
+# Where `check` leaves it for the load that follows.
+kept_listing() { printf '%s/expected-%s-%s\n' "$RUN" "${HERE##*/}" "$(hardware_address)"; }
+
+keep_listing() {
+    mkdir -p "$RUN"
+    expected_listing >"$1.$$" || { rm -f "$1.$$" && return 1; }
+    mv -f "$1.$$" "$1"
+}
+
+# It is used once: if another nft has made it, its words may differ, and the next one is made anew.
 remember() {
-    expected_listing >"$RUN/listing.new" || return 1
-    sort -o "$RUN/listing.new" "$RUN/listing.new"
-    mv -f "$RUN/listing.new" "$RUN/listing"
+    kept=$(kept_listing)
+    [ -s "$kept" ] || keep_listing "$kept" || return 1
+    mv -f "$kept" "$RUN/listing"
+    remember_generation
+}
+
+remember_generation() {
     printf '%s\n' "$EPOCH" >"$RUN/epoch"
+    printf '%s\n' "$SERIAL" >"$RUN/serial"
     printf '%s\n' "${HERE##*/}" >"$RUN/loaded"
 }
 
 is_loaded() { [ -e "$RUN/listing" ]; }
 
-loaded_generation() { cat "$RUN/loaded" 2>/dev/null || :; }
+# Sets LOADED to the generation that is in the kernel.
+find_loaded() {
+    read_word "$RUN/loaded"
+    LOADED=$WORD
+}
 
-# Sorted: after a swap the same objects stand in another order.
-is_intact() { is_loaded && listing | sort | cmp -s - "$RUN/listing"; }
+# Sets RULESET to intact, altered or missing, and the packets that were ACCEPTED and DROPPED. The order of lines
+# says nothing: after a swap the same objects stand in another one.
+look_at_ruleset() {
+    remembered=$RUN/listing
+    is_loaded || remembered=/dev/null
+    seen=$(kernel_listing | awk -v table="$TABLE" '
+        function many(name) { return name in packets ? packets[name] : 0 }
+        !kernel { expected[$0]++; missing++; next }
+        $1 == "table" && $3 == table { ours = found = 1 }
+        !ours { next }
+        /^}/ { ours = 0 }
+        $1 == "counter" { counter = $2 }
+        $1 == "packets" { packets[counter] = $2; next }
+        expected[$0]-- > 0 { missing--; next }
+        { added = 1 }
+        END {
+            word = !found ? "missing" : missing || added ? "altered" : "intact"
+            print word, many("accepted"), many("dropped")
+        }' "$remembered" kernel=1 -)
+    RULESET=${seen%% *}
+    seen=${seen#* }
+    ACCEPTED=${seen% *} DROPPED=${seen#* }
+}
 
-ruleset_state() {
-    if is_intact; then
-        echo intact
-    elif nft list tables netdev | grep -q " $TABLE\$"; then
-        echo altered
-    else
-        echo missing
-    fi
+is_intact() {
+    is_loaded || return 1
+    look_at_ruleset
+    [ "$RULESET" = intact ]
 }
 
 # Peers count as alive for one lease: a node that knows nothing must not claim everything.
@@ -157,8 +213,10 @@ load_boot() {
 
 # Maps and sets of the generation that runs now; ours have another tag.
 old_objects() {
-    listing |
-        awk -v tag="_$TAG" '($1 == "map" || $1 == "set") && $2 ~ /_[0-9a-f]+$/ && index($2, tag) == 0 { print $1, $2 }'
+    kernel_listing |
+        awk -v table="$TABLE" -v tag="_$TAG" '
+            $1 == "table" { ours = $3 == table }
+            ours && ($1 == "map" || $1 == "set") && $2 ~ /_[0-9a-f]+$/ && index($2, tag) == 0 { print $1, $2 }'
 }
 
 # One transaction: the new rules and maps come, the leases stay. Leases of another epoch
@@ -166,15 +224,14 @@ old_objects() {
 # its epoch begins like one that boots, and lets its peers hear of it before it takes its lease.
 swap_transaction() {
     printf 'include "%s/ruleset.nft"\n' "$HERE"
-    if [ "$(cat "$RUN/epoch" 2>/dev/null)" != "$EPOCH" ]; then
+    read_word "$RUN/epoch"
+    if [ "$WORD" != "$EPOCH" ]; then
         printf 'include "%s/peers.nft"\nadd element netdev %s announcing { %s }\n' "$HERE" "$TABLE" "$NODE_ID"
     fi
 }
 
 load_swap() {
-    swap_transaction >"$RUN/swap.nft"
-    load -f "$RUN/swap.nft" || return 1
-    rm -f "$RUN/swap.nft"
+    swap_transaction | load -f - || return 1
     delete_old_objects || note "maps of the ruleset before are left: the next swap deletes them"
     remember
 }
@@ -357,16 +414,29 @@ daemon() {
         --pid="$RUN/keepalived.pid" --vrrp_pid="$RUN/vrrp.pid"
 }
 
-# Ours, not the host's own; a zombie has no command line.
-is_daemon() { [ -n "$1" ] && grep -qsF -- "--use-file=$ROOT/current/keepalived.conf" "/proc/$1/cmdline"; }
+# Whether the command line of process $1 has $2 in it. The shell leaves out the NULs between the words; the process
+# may be gone, or a zombie, which has no command line.
+runs_with() {
+    [ -n "$1" ] || return 1
+    { read -r line <"/proc/$1/cmdline"; } 2>/dev/null || :
+    case ${line-} in *"$2"*) ;; *) return 1 ;; esac
+}
+
+# Ours, not the host's own.
+is_daemon() { runs_with "$1" "--use-file=$ROOT/current/keepalived.conf"; }
 
 daemon_pid() { cat "$RUN/$1.pid" 2>/dev/null || :; }
 
-heartbeat_runs() { is_daemon "$(daemon_pid keepalived)" && is_daemon "$(daemon_pid vrrp)"; }
+heartbeat_runs() {
+    for name in keepalived vrrp; do
+        read_word "$RUN/$name.pid"
+        is_daemon "$WORD" || return 1
+    done
+}
 
 watch_runs() {
-    pid=$(daemon_pid watch)
-    [ -n "$pid" ] && grep -qsF "$ROOT/current/node.sh" "/proc/$pid/cmdline"
+    read_word "$RUN/watch.pid"
+    runs_with "$WORD" "$ROOT/current/node.sh"
 }
 
 # A pid file that outlived its process keeps keepalived from starting.
@@ -387,7 +457,7 @@ await_end() {
 
 start_daemons() {
     if under_systemd; then
-        install_units
+        install_units "$HERE"
         unlock # the units run this script
         systemctl enable --quiet --now "$UNIT.service" "$UNIT-heartbeat.service" "$UNIT-watch.service"
         return
@@ -406,13 +476,16 @@ start_daemons() {
     fi
 }
 
+# "no": they begin again with the host, as long as the change is not confirmed.
 stop_daemons() {
     if under_systemd; then
         unlock
-        systemctl disable --quiet --now "$UNIT-watch.service" "$UNIT-heartbeat.service" "$UNIT.service" || :
+        systemctl stop --quiet "$UNIT-watch.service" "$UNIT-heartbeat.service" "$UNIT.service" || :
+        [ "$1" = no ] || disable_units
+        lock
         return
     fi
-    ! watch_runs || kill -- "-$(daemon_pid watch)" 2>/dev/null || :
+    ! watch_runs || kill -- "-$WORD" 2>/dev/null || :
     for name in keepalived vrrp; do
         pid=$(daemon_pid "$name")
         ! is_daemon "$pid" || { kill "$pid" 2>/dev/null && await_end "$pid"; } || :
@@ -420,7 +493,18 @@ stop_daemons() {
     rm -f "$RUN/keepalived.pid" "$RUN/vrrp.pid" "$RUN/watch.pid"
 }
 
-serves() { nft get element netdev "$TABLE" alive "{ $NODE_ID }" >/dev/null 2>&1; }
+disable_units() {
+    systemctl disable --quiet "$UNIT-watch.service" "$UNIT-heartbeat.service" "$UNIT.service" 2>/dev/null || :
+}
+
+# The node ids in a set, with a space around each. "list set" reads this one set.
+members_of() {
+    for word in $(nft list set netdev "$TABLE" "$1" 2>/dev/null); do
+        case $word in 0x*) printf ' %d ' "$word" ;; esac
+    done
+}
+
+serves() { case $(members_of alive) in *" $NODE_ID "*) ;; *) return 1 ;; esac; }
 
 # A node whose service is not well yet is set up all the same; it joins when the health check says so.
 await_serving() {
@@ -435,7 +519,7 @@ await_serving() {
 
 reload_daemon() {
     if under_systemd; then
-        install_units
+        install_units "$HERE"
         unlock # a unit that is not active would be started, and takes the lock
         systemctl reload-or-restart "$UNIT-heartbeat.service"
         lock
@@ -446,15 +530,27 @@ reload_daemon() {
     fi
 }
 
+# Those of the generation in folder $1.
 install_units() {
     changed=no
-    for unit in "$HERE/$UNIT"*.service; do
+    for unit in "$1/$UNIT"*.service; do
         installed=/etc/systemd/system/${unit##*/}
         cmp -s "$unit" "$installed" && continue
         install -m 644 "$unit" "$installed"
+        sync -- "$installed"
         changed=yes
     done
     [ "$changed" = no ] || systemctl daemon-reload
+}
+
+# Sets UNITS to intact, altered, or none where there is no systemd.
+look_at_units() {
+    UNITS=none
+    under_systemd || return 0
+    UNITS=intact
+    for unit in "$HERE/$UNIT"*.service; do
+        cmp -s "$unit" "/etc/systemd/system/${unit##*/}" || UNITS=altered
+    done
 }
 
 # --- generations -----------------------------------------------------------------------------------
@@ -467,32 +563,262 @@ finish_change() {
     rm -f "$RUN/changing"
 }
 
-change_is_unfinished() { is_loaded && { [ -e "$RUN/changing" ] || [ "$(loaded_generation)" != "${now##*/}" ]; }; }
+change_is_unfinished() {
+    find_current
+    find_loaded
+    is_loaded && { [ -e "$RUN/changing" ] || [ "$LOADED" != "$NOW" ]; }
+}
 
+# Lasts, also when the power fails just now.
 make_current() {
-    ln -sfn "generations/${HERE##*/}" "$ROOT/.current-$$"
+    ln -sfn "generations/$1" "$ROOT/.current-$$"
     mv -T "$ROOT/.current-$$" "$ROOT/current"
+    sync -- "$ROOT"
 }
 
 require_link() {
     [ -d "/sys/class/net/$LINK" ] || die "this host has no link $LINK: mend nodes.$NODE.link, or the host"
 }
 
-frame_of() { sed -n 's/^FRAME=//p' "$1/node.sh"; }
+script_of() { printf '%s/generations/%s/node.sh\n' "$ROOT" "$1"; }
+
+frame_of() { sed -n 's/^FRAME=//p' "$(script_of "$1")"; }
 
 same_file() { cmp -s "$HERE/$1" "$2/$1"; }
+
+# --- changes that go back by themselves ------------------------------------------------------------
+#
+# One file in $ROOT holds TOKEN TIMER PREVIOUS RAN: who makes the change, which timer ends it, which generation was
+# current before (or -), and whether it ran. Its name says how far it is:
+#   unconfirmed          made, or being made; the timer runs
+#   returning            its time was over, or somebody asked: what ran before is coming back
+#   stuck                that has failed, several times
+#   confirmed, went-back how the last one ended
+# It goes from one to the next by a rename under the lock: of `confirm` and the timer one comes first. It lasts
+# when the host does not; what else is needed for the way back is a generation that is not pruned meanwhile.
+
+# Sets OPEN to the name of that file as long as the change is open, and TOKEN, TIMER, PREVIOUS, RAN.
+find_change() {
+    TOKEN='' TIMER='' PREVIOUS='' RAN=''
+    for OPEN in unconfirmed returning stuck; do
+        [ -e "$ROOT/$OPEN" ] || continue
+        # It may just have got its next name.
+        { read -r TOKEN TIMER PREVIOUS RAN <"$ROOT/$OPEN"; } 2>/dev/null && return
+    done
+    OPEN=
+    return 1
+}
+
+move_change() {
+    mv -f "$ROOT/$1" "$ROOT/$2"
+    sync -- "$ROOT"
+}
+
+# Sets WORD to its process. Any timer: two of them do no harm, for only the one that the change names takes it back.
+timer_runs() {
+    read_word "$RUN/timer"
+    runs_with "$WORD" /node.shexpire
+}
+
+# It must outlive the SSH session that it is started from, and logind, which ends what a session has left.
+start_timer() {
+    if under_systemd; then
+        systemd-run --quiet --collect --unit="$UNIT-return-$2" /bin/sh "$HERE/node.sh" expire "$@" || return 1
+    else
+        setsid sh "$HERE/node.sh" expire "$@" 8>&- 9>&- </dev/null >/dev/null 2>&1 &
+    fi
+    tries=500
+    until timer_is "$2"; do
+        tries=$((tries - 1))
+        [ "$tries" -gt 0 ] || return 1
+        sleep 0.01
+    done
+}
+
+timer_is() { timer_runs && runs_with "$WORD" "$1"; }
+
+stop_timer() { ! timer_runs || kill -- "-$WORD" 2>/dev/null || :; }
+
+# Whether `revert` is at work; it holds this lock from the beginning to the end.
+return_is_under_way() { [ -e "$RUN/return" ] && ! flock -n "$RUN/return" true; }
+
+# The deployment lock (hold.sh) is held, and by this token.
+holds_deployment() {
+    read_word "$RUN/deploy-holder"
+    [ "${WORD%% *}" = "$1" ] && ! flock -s -n "$RUN/deploy" true
+}
+
+# A change begins. With TOKEN SECONDS: what runs now is to come back by itself. A second verb under the same token
+# (down, then up, where a change cannot be made in place) is part of the same change: it gets a new timer, and goes
+# back to what ran before the first. Nobody else changes anything before that is over.
+open_change() {
+    [ "$RETURNING" = no ] || return 0
+    find_change || :
+    case $OPEN in
+        unconfirmed)
+            [ "$TOKEN" = "${1:-}" ] || die "a change is not confirmed yet: wait until it goes back, or:" \
+                "sh $HERE/node.sh revert $TOKEN"
+            ;;
+        returning) die "a change is going back: wait, or: sh $HERE/node.sh revert $TOKEN" ;;
+        *)
+            find_current
+            PREVIOUS=${NOW:--} RAN=no
+            ! is_loaded || RAN=yes
+            ;;
+    esac
+    [ $# -eq 0 ] || arm "$1" "$2"
+    rm -f "$ROOT/stuck" "$ROOT/confirmed" "$ROOT/went-back"
+}
+
+# The timer first: a change without one would stay for ever.
+arm() {
+    holds_deployment "$1" || die "the deployment lock is not ours any more: nothing was changed"
+    read -r uptime _ </proc/uptime
+    timer=$$-${uptime%.*}${uptime#*.}
+    timer_runs || WORD=
+    old_timer=$WORD
+    start_timer "$1" "$timer" "$2" || die "the timer that takes changes back does not start: nothing was changed"
+    printf '%s %s %s %s\n' "$1" "$timer" "$PREVIOUS" "$RAN" >"$ROOT/unconfirmed.new"
+    sync -- "$ROOT/unconfirmed.new"
+    move_change unconfirmed.new unconfirmed
+    [ -z "$old_timer" ] || kill -- "-$old_timer" 2>/dev/null || :
+}
+
+# Asked by watcher and health check: if somebody has ended the timer, the change goes back now.
+guard_change() {
+    [ -e "$ROOT/unconfirmed" ] || [ -e "$ROOT/returning" ] || return 0
+    if timer_runs || return_is_under_way || ! find_change || [ "$OPEN" = stuck ]; then return 0; fi
+    note "the timer of an unconfirmed change is gone: going back now"
+    start_timer "$TOKEN" "$TIMER" 0 || note "the timer does not start"
+}
+
+# What a verb of another generation does, it does under locks of its own.
+on_the_way_back() {
+    TRSCALER_RETURNING=yes sh "$(script_of "$1")" "$2" 8>&- 9>&-
+}
+
+go_back() {
+    find_current
+    [ -e "$(script_of "$NOW")" ] || NOW=${HERE##*/}
+    if [ "$RAN" = no ]; then
+        on_the_way_back "$NOW" down
+        restore_current
+        return
+    fi
+    [ "$(frame_of "$NOW")" = "$(frame_of "$PREVIOUS")" ] || on_the_way_back "$NOW" down
+    ! is_loaded || on_the_way_back "$PREVIOUS" swap || on_the_way_back "$NOW" down
+    on_the_way_back "$PREVIOUS" up
+}
+
+restore_current() {
+    if [ "$PREVIOUS" != - ]; then make_current "$PREVIOUS"; else rm -f "$ROOT/current"; fi
+}
+
+change_is_back() {
+    move_change "$OPEN" went-back
+    before=- generation=-
+    [ "$RAN" = no ] || { generation=$PREVIOUS && before=$(change_of "$PREVIOUS"); }
+    write_history went-back "$before" "$generation" "$1" || note "$ROOT/history cannot be written"
+    if [ "$RAN" = yes ]; then note "went back to generation $PREVIOUS"; else note "went back: nothing runs here"; fi
+}
+
+# A host that went down with an unconfirmed change: /run, and the timer with it, is new. What ran before is made
+# current again before anything is attached, and goes on with the verb.
+return_at_boot() {
+    if [ "$RETURNING" = yes ] || is_loaded || ! find_change || timer_runs || return_is_under_way; then
+        return 0
+    fi
+    note "a change was not confirmed before this host went down: going back"
+    if [ "$RAN" = yes ] && [ ! -e "$(script_of "$PREVIOUS")" ]; then
+        note "generation $PREVIOUS is not here any more: nothing is started; apply again"
+        exit "$NOT_TO_SERVE"
+    fi
+    restore_current
+    if [ "$RAN" = no ]; then
+        ! under_systemd || disable_units
+        change_is_back timer
+        exit "$NOT_TO_SERVE"
+    fi
+    ! under_systemd || install_units "$ROOT/generations/$PREVIOUS"
+    change_is_back timer
+    unlock
+    exec sh "$(script_of "$PREVIOUS")" "$1"
+}
+
+# --- history ---------------------------------------------------------------------------------------
+
+# EVENT CHANGE GENERATION WHO
+write_history() {
+    {
+        [ ! -e "$ROOT/history" ] || tail -n $((KEPT_LINES - 1)) "$ROOT/history"
+        printf '%s %s %s %s %s\n' "$(date -u +%Y-%m-%dT%H:%M:%SZ)" "$@"
+    } >"$ROOT/history.new" || return 1
+    sync -- "$ROOT/history.new"
+    mv -f "$ROOT/history.new" "$ROOT/history"
+}
+
+# The change that a generation was applied with last.
+change_of() {
+    [ -e "$ROOT/history" ] || { echo -; return; }
+    awk -v generation="$1" '$2 == "applied" && $4 == generation { change = $3 }
+        END { print change == "" ? "-" : change }' "$ROOT/history"
+}
+
+# Sets LAST to the last line.
+find_last_event() {
+    LAST=
+    [ ! -e "$ROOT/history" ] || LAST=$(tail -n 1 "$ROOT/history")
+}
+
+# Generations that can be gone back to, newest first, then those in use.
+kept_generations() {
+    [ ! -e "$ROOT/history" ] || awk -v kept="$KEPT_GENERATIONS" '
+        { line[NR] = $4 }
+        END { for (i = NR; i > 0 && n < kept; i--) if (line[i] != "-" && !seen[line[i]]++) { print line[i]; n++ } }
+    ' "$ROOT/history"
+    find_change || :
+    find_current
+    find_loaded
+    echo "$NOW $LOADED ${HERE##*/} $PREVIOUS"
+}
+
+# What was staged in the last hour may be about to be activated, unless the history says that its time is over.
+prune() {
+    kept=" $(kept_generations | tr '\n' ' ') "
+    for folder in "$ROOT/generations"/*; do
+        generation=${folder##*/}
+        case $kept in *" $generation "*) continue ;; esac
+        was_applied "$generation" || is_old "$folder" || continue
+        rm -rf "$folder" "$RUN/expected-$generation-"*
+    done
+    find "$ROOT/generations" -mindepth 1 -maxdepth 1 -name '.staging-*' -mmin +60 -exec rm -rf {} +
+}
+
+was_applied() { grep -qs " $1 [^ ]*\$" "$ROOT/history"; }
+
+is_old() { [ -n "$(find "$1" -maxdepth 0 -mmin +60)" ]; }
 
 # --- verbs -----------------------------------------------------------------------------------------
 
 check() {
     require_link
     (cd "$HERE" && sha256sum --check --strict --quiet MANIFEST) || die "files are damaged: apply again"
-    load -c -f "$HERE/boot.nft" || die "nft refuses boot.nft"
-    expected_listing >/dev/null || die "the ruleset does not load in a network namespace of its own"
+    check_rulesets
     check_keepalived
     check_health_program
     check_neighbours
     say "generation ${HERE##*/} is good"
+}
+
+# Loading it for real, in a network of its own, is the better check, and leaves what is to be remembered. Where
+# another generation runs, the kernel is asked as well what it thinks of the swap.
+check_rulesets() {
+    keep_listing "$(kept_listing)" || die "the ruleset does not load in a network namespace of its own"
+    find_loaded
+    if ! is_loaded || [ ! -e "$(script_of "$LOADED")" ] || [ "$(frame_of "$LOADED")" != "$(frame_of "${HERE##*/}")" ]; then
+        return 0
+    fi
+    swap_transaction | load -c -f - || die "nft refuses to swap generation $LOADED for this one"
 }
 
 # keepalived -t says yes to a file that is not there, and only warns of what it leaves out.
@@ -534,8 +860,14 @@ check_neighbours() {
 
 attach() {
     lock
+    return_at_boot attach
+    attach_here
+}
+
+attach_here() {
     require_link
-    if ! is_intact || [ "$(loaded_generation)" != "${HERE##*/}" ]; then
+    find_loaded
+    if [ "$LOADED" != "${HERE##*/}" ] || ! is_intact; then
         load_boot || die "nft refuses the ruleset"
     fi
     ensure_device
@@ -547,24 +879,27 @@ detach() {
     ! accepts_cluster_mac || bridge fdb del "$CLUSTER_MAC" dev "$LINK" self || :
     nft delete table netdev "$TABLE" 2>/dev/null || :
     restore_link_settings
-    for name in settings-before listing loaded epoch changing heartbeat.conf heartbeat; do
+    for name in settings-before listing loaded epoch serial changing heartbeat.conf heartbeat; do
         rm -f "$RUN/$name"
     done
 }
 
 up() {
     lock
+    [ $# -gt 0 ] || return_at_boot up
     require_link
-    now=$(current_generation)
-    if [ -n "$now" ] && [ "$now" != "$HERE" ] && heartbeat_runs; then
-        die "generation ${now##*/} runs here: swap to this one, or take that one down"
+    find_current
+    find_loaded
+    if [ -n "$NOW" ] && [ "$NOW" != "${HERE##*/}" ] && heartbeat_runs; then
+        die "generation $NOW runs here: swap to this one, or take that one down"
     fi
-    if is_loaded && [ "$(frame_of "$ROOT/generations/$(loaded_generation)")" != "$(frame_of "$HERE")" ]; then
-        die "generation $(loaded_generation) is loaded here, with another link, MAC or mode: take it down first"
+    if is_loaded && [ "$(frame_of "$LOADED")" != "$(frame_of "${HERE##*/}")" ]; then
+        die "generation $LOADED is loaded here, with another link, MAC or mode: take it down first"
     fi
+    open_change "$@"
     begin_change
-    make_current
-    attach
+    make_current "${HERE##*/}"
+    attach_here
     start_daemons
     finish_change
     unlock  # the health check takes the lock, and no heartbeat leaves before it has succeeded
@@ -574,23 +909,25 @@ up() {
 
 swap() {
     lock
-    old=$(current_generation)
-    if [ ! -d "$old" ] || ! is_loaded; then die "nothing runs here: use up"; fi
-    if [ "$(frame_of "$old")" != "$(frame_of "$HERE")" ]; then
-        note "link, MAC or mode differ from generation ${old##*/}: needs down and up"
+    find_current
+    find_loaded
+    if [ ! -e "$(script_of "$NOW")" ] || ! is_loaded; then die "nothing runs here: use up"; fi
+    if [ "$(frame_of "$NOW")" != "$(frame_of "${HERE##*/}")" ]; then
+        note "link, MAC or mode differ from generation $NOW: needs down and up"
         exit "$CANNOT_SWAP"
     fi
+    open_change "$@"
     begin_change
     if ! is_intact; then
-        load_boot || die "nft refuses the ruleset; generation ${old##*/} stays"
-    elif ! same_file ruleset.nft "$ROOT/generations/$(loaded_generation)"; then
-        load_swap || die "nft refuses the ruleset; generation ${old##*/} stays"
+        load_boot || die "nft refuses the ruleset; generation $NOW stays"
+    elif ! same_file ruleset.nft "$ROOT/generations/$LOADED"; then
+        load_swap || die "nft refuses the ruleset; generation $NOW stays"
     fi
-    printf '%s\n' "${HERE##*/}" >"$RUN/loaded" # also when the rules are the same
-    make_current
+    remember_generation # also when the rules are the same
+    make_current "${HERE##*/}"
     ensure_device
     cmp -s "$HERE/keepalived.conf" "$RUN/heartbeat.conf" || reload_daemon
-    ! under_systemd || install_units
+    ! under_systemd || install_units "$HERE"
     finish_change
     say "swapped, generation ${HERE##*/}"
 }
@@ -598,16 +935,109 @@ swap() {
 # Heartbeats first: the last one has priority 0, and peers take over while this node still has its rules.
 down() {
     lock
-    stop_daemons
-    lock
+    open_change "$@"
+    begin_change
+    if [ $# -gt 0 ]; then stop_daemons no; else stop_daemons for-good; fi
     detach
     say "down"
 }
 
+confirm() {
+    lock
+    if ! find_change || [ "$TOKEN" != "$1" ]; then
+        ! ended_as confirmed "$1" || { say "confirmed already"; return; }
+        ! ended_as went-back "$1" || die "the change has gone back already"
+        die "there is no change of $1 to confirm"
+    fi
+    [ "$OPEN" = unconfirmed ] || die "the change is going back already"
+    ! change_is_unfinished || die "the change has not come to its end: it goes back"
+    is_loaded || ! under_systemd || disable_units
+    move_change unconfirmed confirmed
+    stop_timer
+    say "confirmed"
+}
+
+ended_as() {
+    read_word "$ROOT/$1"
+    [ "${WORD%% *}" = "$2" ]
+}
+
+# By the operator, or by the timer, which says who it is: a timer that was replaced has nothing to say.
+revert() {
+    mkdir -p "$RUN"
+    exec 8>"$RUN/return"
+    flock -w 90 8 || die "another return has taken 90 s"
+    lock
+    if ! find_change || [ "$TOKEN" != "$1" ] || { [ $# -gt 1 ] && [ "$TIMER" != "$2" ]; }; then
+        say "nothing to go back from"
+        return
+    fi
+    [ "$OPEN" = returning ] || move_change "$OPEN" returning
+    OPEN=returning
+    unlock
+    go_back
+    lock
+    if [ $# -gt 1 ]; then
+        change_is_back timer
+    else
+        stop_timer
+        change_is_back operator
+    fi
+}
+
+# The timer: TOKEN TIMER SECONDS. It sleeps, so that no clock that is set has a say.
+expire() {
+    printf '%s\n' "$$" >"$RUN/timer.$$"
+    mv -f "$RUN/timer.$$" "$RUN/timer"
+    sleep "$3"
+    for pause_s in 1 2 5 10 30; do
+        ! sh "$HERE/node.sh" revert "$1" "$2" || exit 0
+        note "going back has failed; once more in $pause_s s"
+        sleep "$pause_s"
+    done
+    lock
+    find_change || exit 0
+    [ "$TIMER" != "$2" ] || move_change "$OPEN" stuck
+    note "going back has failed for good: apply again, or: sh $HERE/node.sh revert $1"
+}
+
+record() {
+    lock
+    find_current
+    find_last_event
+    case "$LAST " in
+        *" applied $1 $NOW "*) ;;
+        *) write_history applied "$1" "${NOW:--}" "$2" ;;
+    esac
+    prune
+    say "recorded"
+}
+
+erase() {
+    lock
+    find_change || :
+    [ -z "$OPEN" ] || die "a change is not confirmed yet"
+    if is_loaded || heartbeat_runs || [ -e "/sys/class/net/$DEVICE" ]; then die "it runs here: take it down first"; fi
+    erase_units
+    rm -f "$ROOT/current" # other clusters look for it
+    rm -rf "$ROOT" "$RUN"
+    rmdir "${ROOT%/*}" "${RUN%/*}" 2>/dev/null || :
+    say "erased"
+}
+
+erase_units() {
+    under_systemd || return 0
+    disable_units
+    for suffix in -watch -heartbeat ''; do rm -f "/etc/systemd/system/$UNIT$suffix.service"; done
+    systemctl daemon-reload
+    systemctl reset-failed "$UNIT*" 2>/dev/null || :
+}
+
 health() {
+    guard_change
     lock
     if ! is_loaded && [ ! -d "/sys/class/net/$DEVICE" ]; then die "nothing runs here: use up"; fi
-    is_intact || { heal "$(ruleset_state)" || :; exit 1; }
+    is_intact || { heal "$RULESET" || :; exit 1; }
     is_attached || {
         note "addresses or settings are not whole: putting them back"
         ensure_device
@@ -654,28 +1084,80 @@ watch() {
 }
 
 mend() {
+    guard_change
     lock
-    is_intact || ! is_loaded || heal "$(ruleset_state)"
+    is_intact || ! is_loaded || heal "$RULESET"
 }
 
 # The watcher outlives swaps: what is to be put back is the current generation's, not its own.
 mend_current() { sh "$ROOT/current/node.sh" mend || :; }
 
+# Asked of many nodes by one machine, or of many nodes on one: it starts as few processes as it can.
 state() {
-    now=$(current_generation)
-    echo "generation=${now##*/}"
-    echo "loaded=$(loaded_generation)"
-    echo "epoch=$(cat "$RUN/epoch" 2>/dev/null || :)"
-    if change_is_unfinished; then echo ruleset=unfinished; else echo "ruleset=$(ruleset_state)"; fi
+    look_at_ruleset
+    ! change_is_unfinished || RULESET=unfinished
+    alive=$(members_of alive)
+    look_at_units
+    find_change || :
+    find_last_event
+    echo "generation=$NOW"
+    echo "loaded=$LOADED"
+    for name in epoch serial heartbeat; do
+        read_word "$RUN/$name"
+        echo "$name=$WORD"
+    done
+    echo "ruleset=$RULESET"
     if heartbeat_runs; then echo keepalived=running; else echo keepalived=stopped; fi
-    if serves; then echo serving=yes; else echo serving=no; fi
+    say_serving
+    if is_loaded && is_attached; then echo attached=yes; else echo attached=no; fi
     if is_loaded; then echo running=yes; else echo running=no; fi
+    echo "units=$UNITS"
+    echo "unconfirmed=$TOKEN"
+    echo "return=${OPEN:-none}"
+    echo "node_id=$NODE_ID"
+    echo "alive=$(in_order "$alive")"
+    echo "accepted=$ACCEPTED"
+    echo "dropped=$DROPPED"
+    LAST=${LAST#* * }
+    echo "change=${LAST%% *}"
 }
 
-case ${1:-} in
-    check | up | swap | down | state | health | notify | watch | mend | attach | detach) "$@" ;;
-    *)
-        sed -n '2,/^set -eu/s/^#\( \|$\)//p' "$0" >&2
-        exit 2
-        ;;
+# A node that stands aside has no lease: only of one without is there anything to ask.
+say_serving() {
+    case $alive in
+        *" $NODE_ID "*) echo serving=yes && echo fenced=no && return ;;
+    esac
+    echo serving=no
+    case $(members_of fenced) in *" $NODE_ID "*) echo fenced=yes ;; *) echo fenced=no ;; esac
+}
+
+# Numbers up to 255, smallest first.
+in_order() {
+    number=1 ordered=
+    while [ "$number" -le 255 ]; do
+        case $1 in *" $number "*) ordered="$ordered $number" ;; esac
+        number=$((number + 1))
+    done
+    echo "${ordered# }"
+}
+
+usage() {
+    sed -n '2,/^set -eu/s/^#\( \|$\)//p' "$0" >&2
+    exit 2
+}
+
+# TOKEN, SECONDS, CHANGE and WHO become parts of file contents and commands: nothing but the expected.
+require_word() { case $2 in "" | *[!$1]*) usage ;; esac; }
+
+verb=${1:-}
+[ $# -eq 0 ] || shift
+case $verb:$# in
+    up:0 | swap:0 | down:0) ;;
+    up:2 | swap:2 | down:2) require_word 0-9a-f "$1" && require_word 0-9 "$2" ;;
+    confirm:1 | revert:1) require_word 0-9a-f "$1" ;;
+    record:2) require_word 0-9a-f "$1" && require_word A-Za-z0-9@._- "$2" ;;
+    revert:2 | expire:3) ;; # the timer's
+    erase:0 | check:0 | state:0 | health:0 | watch:0 | mend:0 | attach:0 | detach:0 | notify:*) ;;
+    *) usage ;;
 esac
+"$verb" "$@"
