@@ -1,16 +1,35 @@
 # Facts of a node, as key=value lines. Runs as: sh -c THIS sh ROOT/CLUSTER LINK GENERATION TOOL...
+# Reads only. It is asked of many nodes at once: it starts as few processes as it can.
 # shellcheck shell=sh
 PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:$PATH
 LC_ALL=C
 export PATH LC_ALL
 root=$1 link=$2 wanted=$3
 shift 3
+run=/run/trscaler-gen/${root##*/}
 
 fact() { printf '%s=%s\n' "$1" "$2"; }
-first_line() { "$@" 2>&1 </dev/null | head -n 1; }
+
+# Of what a command says.
+first_line() {
+    said=$("$@" 2>&1 </dev/null)
+    printf '%s\n' "${said%%
+*}"
+}
+
+# Lines "KEY=SHA-256  NAME" of a folder's files; MANIFEST itself is not in its list.
+digests() {
+    sha256sum -- "$1"/* 2>/dev/null | while read -r digest name; do
+        [ "${name##*/}" = MANIFEST ] || echo "digest=$digest  ${name##*/}"
+    done
+    [ ! -e "$1/MANIFEST" ] || while read -r digest name; do
+        case $digest in "#"*) ;; *) echo "listed=$digest  $name" ;; esac
+    done <"$1/MANIFEST"
+}
 
 fact uid "$(id -u)"
-fact kernel "$(uname -r)"
+read -r kernel </proc/sys/kernel/osrelease
+fact kernel "$kernel"
 missing=
 for tool in "$@"; do command -v "$tool" >/dev/null 2>&1 || missing="$missing $tool"; done
 fact missing "$missing"
@@ -19,8 +38,8 @@ fact keepalived_version "$(first_line keepalived --version)"
 if [ -d "/sys/class/net/$link" ]; then fact link yes; else fact link no; fi
 
 place=$root
-while [ ! -d "$place" ]; do place=$(dirname -- "$place"); done
-fact free_kib "$(df -Pk -- "$place" | { read -r _; read -r _ _ _ free _; echo "$free"; })"
+while [ ! -d "$place" ]; do place=${place%/*}/ && place=${place%/}; done
+fact free_kib "$(df -Pk -- "$place/" | { read -r _; read -r _ _ _ free _; echo "$free"; })"
 
 staged=no
 if [ -n "$wanted" ] && cd "$root/generations/$wanted" 2>/dev/null; then
@@ -29,6 +48,19 @@ if [ -n "$wanted" ] && cd "$root/generations/$wanted" 2>/dev/null; then
 fi
 fact staged "$staged"
 
+# The name stays behind when its owner is killed; the lock does not.
+holder=
+if [ -e "$run/deploy-holder" ] && ! flock -s -n "$run/deploy" true; then
+    read -r _ holder <"$run/deploy-holder" || :
+fi
+fact holder "$holder"
+
+# A node that runs nothing may have a past, and a change to confirm: any generation can tell.
 if [ -e "$root/current/node.sh" ]; then
     sh "$root/current/node.sh" state || fact state_status "$?"
+else
+    for script in "$root"/generations/*/node.sh; do
+        [ ! -e "$script" ] || ! sh "$script" state || break
+    done
 fi
+[ ! -e "$root/current/" ] || digests "$root/current"
