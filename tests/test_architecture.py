@@ -20,6 +20,7 @@ PURE = [
     "nodeplan.py",
     "placement.py",
     "render.py",
+    "secret.py",
     "history.py",
     "verdict.py",
     *(f"lock/{path.name}" for path in (PACKAGE / "lock").glob("*.py")),

@@ -1,0 +1,149 @@
+"""Asking many nodes at once, of one cluster or of several, without touching them."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import TYPE_CHECKING, TypeVar
+
+from trscaler_gen.bundle import LOCK
+from trscaler_gen.deploy.fleet import Event, Fleet, Phase
+from trscaler_gen.deploy.node import observe
+from trscaler_gen.errors import InputError, NodeError
+from trscaler_gen.facts import ROOT, Facts
+from trscaler_gen.history import NodeHistory, parse_node
+from trscaler_gen.lock import Lock, parse_lock
+
+if TYPE_CHECKING:  # paramiko is imported by those who connect
+    from trscaler_gen.transport import Connection
+
+T = TypeVar("T")
+
+_FETCH_TIMEOUT_S = 60.0
+_HISTORY_TIMEOUT_S = 30.0
+
+
+@dataclass(frozen=True)
+class Aim:
+    """A node to ask: in which cluster, and which generation is wanted there (empty: none)."""
+
+    cluster: str
+    node: str
+    link: str = "lo"
+    generation: str = ""
+
+
+@contextmanager
+def surveying(
+    aims: Mapping[str, Aim],
+    connect: Callable[[str], Connection],
+    *,
+    parallel: int,
+    on_event: Callable[[Event], None] = lambda event: None,
+    locks: Mapping[str, Lock] | None = None,
+) -> Iterator[Survey]:
+    """Ask nodes by any keys, ``parallel`` at a time; their connections stay open to the end of the context.
+
+    ``connect`` opens a connection by key and raises NodeError. ``locks`` are known already, by SHA-256.
+    """
+    with (
+        ThreadPoolExecutor(parallel, thread_name_prefix="survey") as executor,
+        Fleet(connect, executor=executor, on_event=on_event) as fleet,
+    ):
+        yield Survey(fleet, aims, locks or {})
+
+
+class Survey:
+    """What nodes answer; every answer is by key, a NodeError where there was none."""
+
+    def __init__(self, fleet: Fleet, aims: Mapping[str, Aim], locks: Mapping[str, Lock]) -> None:
+        self._fleet = fleet
+        self._aims = aims
+        self._locks = dict(locks)
+        self._being_fetched: set[str] = set()
+        self._guard = threading.Lock()
+
+    def observe(self, keys: Iterable[str] | None = None) -> dict[str, Facts | NodeError]:
+        """Read the facts of all nodes, or of some, and every lock that one of them runs."""
+        return self._ask(self._observe, self._aims if keys is None else keys)
+
+    def read_histories(self) -> dict[str, NodeHistory | NodeError]:
+        """Read the histories of all nodes."""
+        return self._ask(self._history, self._aims)
+
+    def lock_of(self, facts: Facts) -> Lock | None:
+        """The lock by which a node's generation was built; None: it has none, or it could not be read."""
+        return self._locks.get(facts.listed.get(LOCK, ""))
+
+    def _ask(self, task: Callable[[str, Connection], T], keys: Iterable[str]) -> dict[str, T | NodeError]:
+        answers = self._fleet.each(Phase.OBSERVE, keys, task)
+        if self._fleet.interrupted:
+            raise KeyboardInterrupt
+        return answers
+
+    def _observe(self, key: str, connection: Connection) -> Facts:
+        aim = self._aims[key]
+        facts = observe(aim.node, connection, cluster=aim.cluster, link=aim.link, generation=aim.generation)
+        if facts.uid != 0:
+            raise NodeError(aim.node, "the SSH user is not root there", hint="only root can see what runs")
+        self._learn_lock(aim, facts, connection)
+        return facts
+
+    def _learn_lock(self, aim: Aim, facts: Facts, connection: Connection) -> None:
+        """Fetch the lock from the first node that has it; where that fails, the next one tries.
+
+        What a node runs and who it sees is worth telling without it, so a failure is none of the node's.
+        """
+        digest = facts.listed.get(LOCK, "")
+        if not digest or not self._claim(digest):
+            return
+        try:
+            lock = _fetch_lock(aim.cluster, facts.generation, digest, connection)
+        except NodeError:
+            lock = None
+        with self._guard:
+            self._being_fetched.discard(digest)
+            if lock is not None:
+                self._locks[digest] = lock
+
+    def _claim(self, digest: str) -> bool:
+        with self._guard:
+            if digest in self._locks or digest in self._being_fetched:
+                return False
+            self._being_fetched.add(digest)
+            return True
+
+    def _history(self, key: str, connection: Connection) -> NodeHistory:
+        aim = self._aims[key]
+        argv = ("sh", "-c", _history_script(), "sh", f"{ROOT}/{aim.cluster}")
+        done = connection.run(argv, timeout_s=_HISTORY_TIMEOUT_S)
+        if done.status != 0:
+            said = (done.stderr.strip() or "without a word").splitlines()[-1]
+            message = f"its history could not be read: {said}"
+            raise NodeError(
+                aim.node, message, command="read the history", status=done.status, stderr=done.stderr
+            )
+        return parse_node(done.stdout)
+
+
+def _fetch_lock(cluster: str, generation: str, digest: str, connection: Connection) -> Lock | None:
+    """The lock in a generation; None where it is not the one that the generation was built with."""
+    path = f"{ROOT}/{cluster}/generations/{generation}/{LOCK}"
+    content = connection.fetch(("cat", path), timeout_s=_FETCH_TIMEOUT_S)
+    if hashlib.sha256(content).hexdigest() != digest:
+        return None
+    try:
+        return parse_lock(content.decode(), path)
+    except (InputError, UnicodeDecodeError):
+        return None
+
+
+@cache
+def _history_script() -> str:
+    return files("trscaler_gen.deploy").joinpath("history.sh").read_text(encoding="utf-8")
