@@ -432,7 +432,7 @@ def test_build_onto_a_full_disk_leaves_what_was_there(inventory: Path, tmp_path:
     seen = tmp_path / "seen"
     build = f"{sys.executable} -m trscaler_gen build {inventory} -o {output}"
     prepare = (
-        f"mount -t tmpfs -o size=256k none {output} && {build} && sha256sum {output}/*/* >{seen}.sums &&"
+        f"mount -t tmpfs -o size=420k none {output} && {build} && sha256sum {output}/*/* >{seen}.sums &&"
         f" ! {build} 2>{seen}.err && sha256sum --quiet -c {seen}.sums && find {output} -type f >{seen}"
     )
     done = run(["unshare", "--mount", "--propagation", "private", "sh", "-c", prepare])

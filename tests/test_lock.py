@@ -291,7 +291,7 @@ def test_last_serial_is_the_end() -> None:
     old = replace(fresh(), serial=MAX_SERIAL)
     assert reconcile(inventory(), old, seed=1) == old
     (problem,) = refused(lambda: reconcile(inventory(5), old, seed=1))
-    assert "65535" in problem.message
+    assert "65534" in problem.message
 
 
 @pytest.mark.parametrize(
@@ -473,7 +473,7 @@ def cut(text: str) -> str:
         (repeat_one, 36, "lock-corrupt", "the order of bucket 0007 does not name every node once"),
         (edit("epoch: 1", "epoch: 0"), 10, "lock-corrupt", "epoch cannot be read"),
         (edit("epoch: 1\n", ""), 91, "lock-corrupt", "the line epoch is missing"),
-        (edit("serial: 1", "serial: 65536"), 11, "lock-corrupt", "serial cannot be read"),
+        (edit("serial: 1", "serial: 65535"), 11, "lock-corrupt", "serial cannot be read"),
         (edit("serial: 1", "serial: 1\nancestors: 12"), 12, "lock-corrupt", "ancestors cannot be read"),
         (edit("seed: 0x", "seed: "), 12, "lock-corrupt", "seed cannot be read"),
         (edit("hash-input: s", "hash-input: x"), 13, "lock-corrupt", "hash-input cannot be read"),

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address
 
 from trscaler_gen.inventory.model import Address, Health, Inventory
-from trscaler_gen.lock import Lock, LockedNode
+from trscaler_gen.lock import MAX_SERIAL, Lock, LockedNode
 from trscaler_gen.mac import HardwareAddress, inner_address
 
 #: two jiffies at HZ=250: enough where hosts' ticks differ in phase, and where 250 and 1000 Hz are mixed
@@ -22,6 +22,10 @@ ROUNDING_MARGIN_MS = 8
 CLOCK_DRIFT = 1000
 #: IFNAMSIZ less the terminating zero
 MAX_DEVICE_NAME = 15
+#: heartbeats carry the serial in their low 16 bits of 32; the others tell it from keepalived's own word
+SERIAL_MARK = int.from_bytes(b"TS") << 16
+#: a swap reaches all nodes in less, one after the other
+ABREAST_MS = 5000
 #: only MASTER or FAULT are ever meant; 255 could not be demoted and 0 says goodbye
 VRRP_PRIORITY = 100
 #: an operator waits no longer than this for a node to serve
@@ -106,6 +110,21 @@ class NodePlan:
     def last_stamp(self) -> int:
         """The highest stamp of this epoch; a known peer with a higher one makes this node outdated."""
         return 2 * self.epoch + 1
+
+    @property
+    def mark(self) -> int:
+        """The 32 bits by which this node's heartbeats tell its serial."""
+        return SERIAL_MARK | self.serial
+
+    @property
+    def marks_ahead(self) -> tuple[int, int]:
+        """The marks of higher serials, first and last; there always is a higher one."""
+        return self.mark + 1, SERIAL_MARK | (MAX_SERIAL + 1)
+
+    @property
+    def abreast_ms(self) -> int:
+        """How long the heartbeat of a peer of no higher serial shows that a change is still under way."""
+        return max(ABREAST_MS, 3 * self.leases.peer_ms)
 
     @property
     def serves_within_s(self) -> int:

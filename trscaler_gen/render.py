@@ -87,6 +87,8 @@ def _environment() -> jinja2.Environment:
     environment.filters |= {
         "sh": lambda value: shlex.quote(str(value)),
         "sh_words": lambda words: shlex.join(words),
+        "hex": lambda number: f"0x{number:08x}",
+        "hex_range": lambda ends: f"0x{ends[0]:08x}-0x{ends[1]:08x}",
         "mac_number": lambda mac: f"0x{mac.value:012x}",
         "elements": _elements,
         "seconds": lambda milliseconds: f"{milliseconds / 1000:g}",

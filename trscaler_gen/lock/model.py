@@ -12,8 +12,8 @@ from trscaler_gen.mac import HardwareAddress
 from trscaler_gen.placement import Order, Placement
 
 MAX_EPOCH = 32767
-#: heartbeats carry the serial in 16 bits
-MAX_SERIAL = 65535
+#: heartbeats carry the serial in 16 bits, and one number is kept that is higher than all
+MAX_SERIAL = 65534
 #: how many locks before it a lock remembers
 MAX_ANCESTORS = 32
 

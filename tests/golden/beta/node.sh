@@ -25,7 +25,7 @@ NODE=beta
 NODE_ID=2
 EPOCH=1
 SERIAL=1
-TAG=50d57f98
+TAG=3e5198eb
 TABLE=trscaler_golden
 UNIT=trscaler-gen-golden
 ADDRESSES='192.0.2.100 192.0.2.101 2001:db8::100'
@@ -52,8 +52,9 @@ export PATH LC_ALL
 umask 077
 
 # This generation's folder, also when called through the link `current`.
-HERE=$(readlink -f -- "$0")
-HERE=${HERE%/*}
+case $0 in */*) cd -P -- "${0%/*}" ;; *) cd -P . ;; esac
+HERE=$PWD
+cd /
 
 CANNOT_SWAP=75   # EX_TEMPFAIL of sysexits.h
 NOT_TO_SERVE=69  # EX_UNAVAILABLE: the unit does not try again
@@ -118,8 +119,9 @@ device_is_up() {
 
 # Sets NOW to the generation that is to run; to nothing if none is.
 find_current() {
-    NOW=$(readlink -- "$ROOT/current") || NOW=
-    NOW=${NOW##*/}
+    NOW=
+    ! cd -P -- "$ROOT/current" 2>/dev/null || NOW=${PWD##*/}
+    cd /
 }
 
 # --- ruleset ---------------------------------------------------------------------------------------
@@ -1115,7 +1117,8 @@ state() {
     echo "unconfirmed=$TOKEN"
     echo "return=${OPEN:-none}"
     echo "node_id=$NODE_ID"
-    echo "alive=$(in_order "$alive")"
+    set_in_order "$alive"
+    echo "alive=$ORDERED"
     echo "accepted=$ACCEPTED"
     echo "dropped=$DROPPED"
     LAST=${LAST#* * }
@@ -1131,14 +1134,13 @@ say_serving() {
     case $(members_of fenced) in *" $NODE_ID "*) echo fenced=yes ;; *) echo fenced=no ;; esac
 }
 
-# Numbers up to 255, smallest first.
-in_order() {
-    number=1 ordered=
+# Sets ORDERED to numbers up to 255, smallest first.
+set_in_order() {
+    number=1 ORDERED=
     while [ "$number" -le 255 ]; do
-        case $1 in *" $number "*) ordered="$ordered $number" ;; esac
+        case $1 in *" $number "*) ORDERED=${ORDERED:+$ORDERED }$number ;; esac
         number=$((number + 1))
     done
-    echo "${ordered# }"
 }
 
 usage() {
