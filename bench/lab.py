@@ -35,9 +35,9 @@ def measure(nodes: int, folder: Path) -> Deployment:
     lab, up_s = _timed(lambda: Lab.up(load_inventory(path), directory))
     try:
         cluster = Cluster(lab, path)
-        _, apply_s = _timed(lambda: cluster.cli("apply", str(path)))
+        _, apply_s = _timed(lambda: cluster.cli("apply", "--yes", str(path)))
         cluster.settle(timeout_s=60)
-        _, unchanged_s = _timed(lambda: cluster.cli("apply", str(path)))
+        _, unchanged_s = _timed(lambda: cluster.cli("apply", "--yes", str(path)))
     finally:
         _, down_s = _timed(lab.down)
     return Deployment(nodes, up_s, apply_s, unchanged_s, down_s)

@@ -91,6 +91,30 @@ def write_bundle(folder: Path, bundle: Bundle) -> None:
             file.write(content)
 
 
+def write_secret(path: Path, text: str) -> None:
+    """Replace a file by one that its owner alone can read, whole or not at all; raises OperationError."""
+    try:
+        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)  # mode 0600
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(text.encode())
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).replace(path)
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    finally:
+        Path(name).unlink(missing_ok=True)
+
+
+def _unwritable(path: Path, error: OSError) -> OperationError:
+    return OperationError(
+        f"cannot write {path}: {error.strerror}", "free the space or the path, and say it again"
+    )
+
+
 def _is_bundle(folder: Path, cluster: str) -> bool:
     """Whether the folder holds this cluster's bundle of the node that the folder is named after."""
     manifest = folder / MANIFEST

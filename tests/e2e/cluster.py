@@ -69,7 +69,7 @@ class Cluster:
 
     def apply(self) -> str:
         """Deploy the inventory, and wait until every node hears every other."""
-        output = self.cli("apply", str(self.path)).stdout
+        output = self.cli("apply", "--yes", str(self.path)).stdout
         self.settle()
         return output
 
@@ -86,7 +86,7 @@ class Cluster:
 
     def state(self, node: str) -> dict[str, str]:
         """What the node's script says of itself."""
-        lines = self.script(node, "state").stdout.split()
+        lines = self.script(node, "state").stdout.splitlines()
         return dict(line.split("=", 1) for line in lines)
 
     def alive(self, node: str) -> set[int]:

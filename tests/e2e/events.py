@@ -122,6 +122,6 @@ def swap_everywhere(cluster: Cluster, times: int) -> list[str]:
     shutil.copy(lock_path(cluster.path), lock_path(other))
     tags = [ruleset_tag(cluster)]
     for turn in range(times):
-        cluster.cli("apply", str(cluster.path if turn % 2 else other))
+        cluster.cli("apply", "--yes", str(cluster.path if turn % 2 else other))
         tags.append(ruleset_tag(cluster))
     return tags

@@ -10,7 +10,7 @@ from .events import assert_nothing_noticed, slack, under_probes
 
 def apply(cluster: Cluster, document: dict[str, object]) -> str:
     cluster.path.write_text(yaml.safe_dump(document, sort_keys=False))
-    return cluster.cli("apply", str(cluster.path)).stdout
+    return cluster.cli("apply", "--yes", str(cluster.path)).stdout
 
 
 def actions(output: str) -> dict[str, str]:
@@ -23,7 +23,7 @@ def actions(output: str) -> dict[str, str]:
 
 def test_second_apply_changes_nothing(cluster: Cluster) -> None:
     before = {node: cluster.state(node) for node in cluster.lab.nodes}
-    output = cluster.cli("apply", str(cluster.path)).stdout
+    output = cluster.cli("apply", "--yes", str(cluster.path)).stdout
     assert actions(output) == dict.fromkeys(cluster.lab.nodes, "unchanged")
     assert {node: cluster.state(node) for node in cluster.lab.nodes} == before
 

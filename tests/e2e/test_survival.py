@@ -152,13 +152,13 @@ def test_second_cluster_with_our_router_ids_is_refused(cluster: Cluster, tmp_pat
     """Each would take the other's heartbeats away."""
     second = Cluster(cluster.lab, second_inventory(cluster, tmp_path))
     with pytest.raises(AssertionError, match="first_vrid"):
-        second.cli("apply", str(second.path))
+        second.cli("apply", "--yes", str(second.path))
     cluster.settle()
 
 
 def test_second_cluster_comes_and_goes_beside_ours(cluster: Cluster, tmp_path: Path) -> None:
     path = second_inventory(cluster, tmp_path, heartbeat={"first_vrid": 101})
-    cluster.cli("apply", str(path))
+    cluster.cli("apply", "--yes", str(path))
     with under_probes(cluster) as watched:
         for node in cluster.lab.nodes:
             cluster.lab.exec(node, ["sh", "/etc/trscaler-gen/e2e-two/current/node.sh", "down"])

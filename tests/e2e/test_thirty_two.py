@@ -49,7 +49,7 @@ def test_every_probe_is_answered_exactly_once(crowd: Cluster) -> None:
 
 
 def test_applying_again_changes_nothing(crowd: Cluster) -> None:
-    output = crowd.cli("apply", str(crowd.path)).stdout
+    output = crowd.cli("apply", "--yes", str(crowd.path)).stdout
     assert output.count("unchanged") >= NODES, output
 
 

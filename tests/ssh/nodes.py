@@ -7,15 +7,22 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import secrets
 import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from trscaler_gen.bundle import MANIFEST, SCRIPT, Bundle
-from trscaler_gen.deploy import Work
+from trscaler_gen.bundle import LOCK, MANIFEST, SCRIPT, Bundle
+from trscaler_gen.deploy import Goal, Job, Phase, Report, Work, carry_out
+from trscaler_gen.deploy.fleet import Fleet
+from trscaler_gen.deploy.node import observe
+from trscaler_gen.errors import NodeError
+from trscaler_gen.facts import RUNTIME, Facts
 from trscaler_gen.inventory.model import Ssh
 from trscaler_gen.transport import Connection, Target, connect, resolve
 
@@ -58,36 +65,62 @@ MaxStartups 100
 {extra}
 """
 
+#: speaks as the product's script does, and changes nothing but files
 _NODE_SCRIPT = """\
 #!/bin/sh
 # {text}
 set -eu
 folder={folder}
 here=$(dirname -- "$(readlink -f -- "$0")")
-[ "$1" = state ] || echo "{node} $1 ${{here##*/}}" >>{journal}
-if [ -e "$folder/wait-$1" ]; then
-    : >"$folder/waiting-$1"
-    while [ -e "$folder/wait-$1" ]; do sleep 0.02; done
+verb=$1 token=${{2:-}}
+[ "$verb" = state ] || echo "{node} $verb ${{here##*/}}" >>{journal}
+if [ -e "$folder/wait-$verb" ]; then
+    : >"$folder/waiting-$verb"
+    while [ -e "$folder/wait-$verb" ]; do sleep 0.02; done
 fi
-if [ -e "$folder/fail-$1" ]; then
+if [ -e "$folder/fail-$verb" ]; then
     echo "told to fail" >&2
-    exit "$(cat "$folder/fail-$1")"
+    exit "$(cat "$folder/fail-$verb")"
 fi
-begin() {{
-    ln -sfn "generations/${{here##*/}}" {root}/.new
+become() {{
+    ln -sfn "$1" {root}/.new
     mv -T {root}/.new {root}/current
-    : >/run/up
 }}
-case $1 in
+arm() {{
+    [ -n "$token" ] || return 0
+    grep -q "^$token " {runtime}/deploy-holder || exit 77
+    before=$(readlink {root}/current || echo -)
+    [ -e {root}/armed ] || echo "$token $before $(cat /run/up 2>/dev/null)" >{root}/armed
+}}
+case $verb in
     check) ;;
-    up | swap) begin ;;
-    down) rm -f /run/up ;;
+    up) arm && become "generations/${{here##*/}}" && echo up >/run/up ;;
+    swap) arm && become "generations/${{here##*/}}" ;;
+    down) arm && rm -f /run/up ;;
+    confirm)
+        grep -q "^$token " {root}/armed || {{ echo "it has gone back" >&2 && exit 1; }}
+        rm {root}/armed
+        ;;
+    revert)
+        if ! grep -qs "^$token " {root}/armed; then echo "lan: nothing to go back from" && exit; fi
+        read -r _ before was <{root}/armed
+        if [ "$before" = - ]; then rm -f {root}/current; else become "$before"; fi
+        if [ -n "$was" ]; then echo up >/run/up; else rm -f /run/up; fi
+        rm {root}/armed
+        echo "lan: went back"
+        ;;
+    record) echo "$2" >{root}/change ;;
+    erase) rm -rf {root} ;;
     state)
         now=$(readlink {root}/current)
         echo "generation=${{now##*/}}"
+        echo "loaded=${{now##*/}}"
         echo epoch=1
-        cat "$folder/state" 2>/dev/null || printf 'ruleset=intact\\nkeepalived=running\\n'
-        if [ -e /run/up ]; then echo running=yes; else echo running=no; fi
+        printf 'ruleset=intact\\nkeepalived=running\\nattached=yes\\nunits=none\\n'
+        if [ -e /run/up ]; then printf 'running=yes\\nserving=yes\\n'; else echo running=no; fi
+        if [ -e {root}/armed ]; then read -r token _ <{root}/armed && echo "unconfirmed=$token"; fi
+        [ ! -e {root}/change ] || echo "change=$(cat {root}/change)"
+        cat "$folder/state" 2>/dev/null || :
         ;;
 esac
 """
@@ -240,22 +273,62 @@ class Lan:
         assert done.status == 0, done.stderr
         return done.stdout
 
-    def bundle(self, name: str, text: str, padding_bytes: int = 0) -> Bundle:
+    def bundle(self, name: str, text: str, padding_bytes: int = 0, lock: str = "") -> Bundle:
         """A generation for a node: another text is another generation."""
         script = _NODE_SCRIPT.format(
-            text=text, node=name, root=ROOT, folder=self.folder / name, journal=self.folder / "journal"
+            text=text,
+            node=name,
+            root=ROOT,
+            runtime=f"{RUNTIME}/{CLUSTER}",
+            folder=self.folder / name,
+            journal=self.folder / "journal",
         )
         files = {SCRIPT: script.encode(), "ruleset.nft": b"#" * padding_bytes + b"\n"}
+        if lock:
+            files[LOCK] = lock.encode()
         digests = (f"{hashlib.sha256(data).hexdigest()}  {file}" for file, data in sorted(files.items()))
         manifest = ("\n".join(["# a manifest", *digests]) + "\n").encode()
         generation = hashlib.sha256(manifest).hexdigest()[:12]
         return Bundle(CLUSTER, name, generation, {**files, MANIFEST: manifest})
 
-    def work(self, text: str, *names: str, retired: tuple[str, ...] = ()) -> Work:
-        """The same generation text on some nodes (default: all that are not retired)."""
-        wanted = names or tuple(name for name in self.nodes if name not in retired)
-        bundles = {name: self.bundle(name, text) for name in wanted}
-        return Work(CLUSTER, bundles, dict.fromkeys(wanted, LINK), retired)
+    def deploy(self, text: str, *names: str, leaving: tuple[str, ...] = (), **options: Any) -> Report:
+        """Bring nodes (default: all that do not leave) to the generation of this text, as a plan would.
+
+        ``options``: ``on_event``, ``parallel``, ``connect``, ``before_change``, ``bundles``, ``links``,
+        ``still_as_planned`` and those of ``Work``.
+        """
+        wanted = names or tuple(name for name in self.nodes if name not in leaving)
+        bundles = options.pop("bundles", {name: self.bundle(name, text) for name in wanted})
+        connect = options.pop("connect", self.connect)
+        tell = options.pop("on_event", lambda event: None)
+        hooks = {key: options.pop(key) for key in ("before_change", "still_as_planned") if key in options}
+        with (
+            ThreadPoolExecutor(options.pop("parallel", 16), thread_name_prefix="deploy") as executor,
+            Fleet(connect, executor=executor, on_event=tell) as fleet,
+        ):
+            jobs = {name: self._job(name, fleet, bundles.get(name)) for name in (*wanted, *leaving)}
+            given: dict[str, Any] = {"who": "me@here", "settle_s": 2.0} | options
+            work = Work(cluster=CLUSTER, change="c" * 12, token=secrets.token_hex(6), jobs=jobs, **given)
+            return carry_out(work, fleet, **hooks)
+
+    def _job(self, name: str, fleet: Fleet, bundle: Bundle | None) -> Job:
+        """What a plan would decide for a node, from what it says of itself."""
+        generation = bundle.generation if bundle else ""
+
+        def look(node: str, connection: Connection) -> Facts:
+            return observe(node, connection, cluster=CLUSTER, link=LINK, generation=generation)
+
+        seen = fleet.each(Phase.OBSERVE, (name,), look)[name]
+        facts = Facts() if isinstance(seen, NodeError) else seen
+        if bundle is None:
+            return Job(name, Goal.STOP, facts.generation, LINK, None, facts)
+        if facts.generation == generation and facts.is_whole and facts.is_staged:
+            goal = Goal.KEEP
+        elif facts.runs:
+            goal = Goal.SWAP if facts.keepalived == "running" else Goal.RESTART
+        else:
+            goal = Goal.START
+        return Job(name, goal, generation, LINK, bundle, facts)
 
     def close(self) -> None:
         for node in self.nodes.values():

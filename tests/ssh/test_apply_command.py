@@ -1,10 +1,11 @@
-"""``trscaler-gen apply`` as a user runs it.
+"""``trscaler-gen plan`` and ``apply`` as a user runs them.
 
 The bundles are those of the tests: real ones would change this host's own network.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,11 +13,13 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from ssh.nodes import CLUSTER, LINK, Lan
+from ssh.nodes import CLUSTER, LINK, ROOT, Lan
+from trscaler_gen import pipeline
+from trscaler_gen.bundle import LOCK
 from trscaler_gen.cli import apply as apply_module
-from trscaler_gen.inventory.load import load_inventory
-from trscaler_gen.lock import reconcile
-from trscaler_gen.lockfile import lock_path, read_lock
+from trscaler_gen.cli import plan as plan_module
+from trscaler_gen.errors import OperationError
+from trscaler_gen.lockfile import lock_path
 from trscaler_gen.pipeline import Compiled
 
 
@@ -27,62 +30,172 @@ class User:
     lan: Lan
     inventory: Path
 
-    def write(self, *nodes: str) -> None:
+    def write(self, *nodes: str, **keys: object) -> None:
         """Put these nodes into the inventory."""
         lines = [
             f"cluster: {CLUSTER}",
             f"link: {LINK}",
             "virtual_addresses: [192.0.2.100]",
             f"ssh: {{config: {self.lan.folder / 'config'}}}",
+            *(f"{key}: {json.dumps(value)}" for key, value in keys.items()),
             "nodes:",
             *(f"  {name}: {{address: 192.0.2.{name.removeprefix('n')}}}" for name in nodes),
         ]
         self.inventory.write_text("\n".join(lines) + "\n")
 
-    def compile(self, path: Path) -> Compiled:
-        """As the pipeline, but with the tests' bundles; the set of nodes decides what is in them."""
-        inventory = load_inventory(path)
-        lock = reconcile(inventory, read_lock(lock_path(path)), seed=1)
-        text = ",".join(inventory.nodes)
-        bundles = {name: self.lan.bundle(name, text) for name in inventory.nodes}
-        return Compiled(inventory, lock_path(path), lock, bundles)
+    def with_fakes(self, compiled: Compiled) -> Compiled:
+        """The same with the tests' bundles; the lock decides what is in them."""
+        lock = next(iter(compiled.bundles.values())).files[LOCK].decode()
+        bundles = {name: self.lan.bundle(name, "", lock=lock) for name in compiled.bundles}
+        return dataclasses.replace(compiled, bundles=bundles)
 
-    def apply(self, *options: str) -> Result:
-        return CliRunner().invoke(apply_module.command, [str(self.inventory), *options])
+    def apply(self, *options: str, source: Path | None = None, stdin: str = "") -> Result:
+        return CliRunner().invoke(
+            apply_module.command, [str(source or self.inventory), *options], input=stdin
+        )
 
-    def lock(self) -> str:
-        return lock_path(self.inventory).read_text()
+    def plan(self, *options: str) -> Result:
+        return CliRunner().invoke(plan_module.command, [str(self.inventory), *options])
+
+    @property
+    def lock(self) -> Path:
+        return lock_path(self.inventory)
 
 
 @pytest.fixture
 def user(lan: Lan, monkeypatch: pytest.MonkeyPatch) -> User:
     lan.boot("n1", "n2")
     someone = User(lan, lan.folder / "web.yaml")
-    monkeypatch.setattr(apply_module, "compile_inventory", someone.compile)
+
+    def compile_inventory(path: Path, *, keep_weights: bool = False) -> Compiled:
+        return someone.with_fakes(pipeline.compile_inventory(path, keep_weights=keep_weights))
+
+    def compile_text(path: Path, text: str, **locks: object) -> Compiled:
+        return someone.with_fakes(pipeline.compile_text(path, text, **locks))  # type: ignore[arg-type]
+
+    monkeypatch.setattr(plan_module, "compile_inventory", compile_inventory)
+    monkeypatch.setattr(apply_module, "compile_inventory", compile_inventory)
+    monkeypatch.setattr(apply_module, "compile_text", compile_text)
     return someone
 
 
-def columns(result: Result) -> list[list[str]]:
-    return [line.split()[:2] for line in result.stdout.splitlines()]
+def actions(result: Result) -> dict[str, str]:
+    """Node -> what became of it, from the last lines of the output."""
+    rows = [line.split() for line in result.stdout.splitlines()]
+    known = {
+        "started",
+        "swapped",
+        "restarted",
+        "unchanged",
+        "stopped",
+        "absent",
+        "reverted",
+        "failed",
+        "untouched",
+    }
+    return {row[0]: row[1] for row in rows if len(row) > 1 and row[1] in known and row[0] != "?"}
 
 
 def test_it_says_per_node_what_it_did(user: User) -> None:
     user.write("n1", "n2")
-    first = user.apply()
-    assert (first.exit_code, columns(first)) == (0, [["n1", "started"], ["n2", "started"]])
-    assert first.stderr.splitlines() == ["observe: n1, n2", "stage: n1, n2", "start: n1, n2"]
+    first = user.apply("--yes")
+    assert (first.exit_code, actions(first)) == (0, {"n1": "started", "n2": "started"}), first.output
+    assert [line.split(":")[0] for line in first.stderr.splitlines() if ": n" in line] == [
+        *("observe", "lock", "lock", "stage", "start", "prove", "confirm", "record")
+    ]
+
+
+def test_nothing_to_do_is_said_and_done(user: User) -> None:
+    user.write("n1", "n2")
+    user.apply("--yes")
+    user.lan.forget_journal()
     again = user.apply()
-    assert (again.exit_code, columns(again)) == (0, [["n1", "unchanged"], ["n2", "unchanged"]])
+    assert again.exit_code == 0
+    assert "Nothing to do" in again.stdout
+    assert user.lan.journal == ()
 
 
-def test_json_is_all_that_is_on_standard_output(user: User) -> None:
+def test_it_asks_and_takes_no_for_an_answer(user: User) -> None:
+    user.write("n1", "n2")
+    result = user.apply()
+    assert result.exit_code != 0
+    assert isinstance(result.exception, OperationError)
+    assert "--yes" in result.exception.hint
+    assert user.lan.journal == ()
+    assert not user.lock.exists()
+
+
+def test_plan_changes_nothing_and_tells_by_its_exit_status(user: User) -> None:
+    user.write("n1", "n2")
+    result = user.plan("--detailed-exitcode")
+    assert result.exit_code == 2, result.output
+    assert user.plan().exit_code == 0
+    assert not user.lock.exists()
+    assert user.lan.run("n1", f"ls {ROOT} 2>/dev/null || :") == ""
+    user.apply("--yes")
+    assert user.plan("--detailed-exitcode").exit_code == 0
+    user.lan.nodes["n2"].kill()
+    assert user.plan("--detailed-exitcode").exit_code == 1
+
+
+def test_a_saved_plan_is_carried_out_as_it_is(user: User) -> None:
+    user.write("n1", "n2")
+    saved = user.inventory.with_name("saved.plan")
+    assert user.plan("-o", str(saved)).exit_code == 0
+    assert saved.stat().st_mode & 0o777 == 0o600
+    user.write("n1")  # the plan is what counts, not the file
+    result = user.apply(source=saved)
+    assert (result.exit_code, actions(result)) == (0, {"n1": "started", "n2": "started"}), result.output
+
+
+def test_a_saved_plan_is_refused_when_a_node_has_changed(user: User) -> None:
+    user.write("n1", "n2")
+    user.apply("--yes")
+    user.write("n1", "n2", hash={"buckets": 512})
+    saved = user.inventory.with_name("saved.plan")
+    assert user.plan("-o", str(saved)).exit_code == 0
+    user.lan.run("n2", f"echo edited >>{ROOT}/current/ruleset.nft")
+    user.lan.forget_journal()
+    result = user.apply("--allow-disruption", source=saved)
+    assert result.exit_code == 1
+    assert "no longer what the plan saw: other files lie there" in result.stderr
+    assert user.lan.journal == ()
+
+
+def test_a_saved_plan_is_refused_when_the_lock_has_changed(user: User) -> None:
+    user.write("n1", "n2")
+    saved = user.inventory.with_name("saved.plan")
+    user.plan("-o", str(saved))
+    user.apply("--yes")
+    result = user.apply(source=saved)
+    assert result.exit_code == 1
+    assert "is no longer what the plan saw" in str(result.exception)
+
+
+def test_a_disruptive_plan_needs_a_word(user: User) -> None:
+    user.write("n1", "n2")
+    user.apply("--yes")
+    user.lan.forget_journal()
+    user.write("n1", "n2", hash={"buckets": 512})
+    refused = user.apply("--yes")
+    assert refused.exit_code == 1
+    assert "interrupts connections" in str(refused.exception)
+    assert user.lan.journal == ()
+    assert actions(user.apply("--yes", "--allow-disruption")) == {"n1": "swapped", "n2": "swapped"}
+
+
+def test_json_lines_are_all_that_is_on_standard_output(user: User) -> None:
     user.write("n1", "n2")
     user.lan.nodes["n2"].tell("fail-check", "1")
-    result = user.apply("--json")
+    result = user.apply("--yes", "--json")
     assert result.exit_code == 1
-    said = json.loads(result.stdout)
-    assert (said["cluster"], said["complete"], said["interrupted"]) == (CLUSTER, False, False)
-    by_name = {node["node"]: node for node in said["nodes"]}
+    documents = [json.loads(line) for line in result.stdout.splitlines()]
+    kinds = [document["event"] for document in documents]
+    assert (kinds[0], kinds[-1]) == ("phase", "outcome")
+    assert "plan" in kinds
+    outcome = documents[-1]
+    assert (outcome["cluster"], outcome["complete"], outcome["interrupted"]) == (CLUSTER, False, False)
+    by_name = {node["node"]: node for node in outcome["nodes"]}
     assert by_name["n1"]["action"] == "untouched"
     assert by_name["n2"] | {"hint": "", "message": ""} == {
         "node": "n2",
@@ -100,55 +213,113 @@ def test_json_is_all_that_is_on_standard_output(user: User) -> None:
 def test_a_failure_is_told_with_all_that_is_known(user: User) -> None:
     user.write("n1", "n2")
     user.lan.nodes["n2"].tell("fail-up", "9")
-    result = user.apply()
+    result = user.apply("--yes")
     assert result.exit_code == 1
-    assert columns(result) == [["n1", "started"], ["n2", "failed"]]
+    assert actions(result) == {"n1": "started", "n2": "failed"}
     assert "error: n2: up failed: told to fail" in result.stderr
     assert "command: node.sh up (exit 9)" in result.stderr
 
 
-def test_nothing_fit_means_no_lock(user: User) -> None:
+def test_an_unreachable_node_means_no_lock_and_no_change(user: User) -> None:
     user.write("n1", "n2")
     user.lan.nodes["n2"].kill()
-    assert user.apply().exit_code == 1
-    assert not lock_path(user.inventory).exists()
+    result = user.apply("--yes")
+    assert result.exit_code == 1
+    assert "nothing was changed" in result.stderr
+    assert not user.lock.exists()
+    assert user.lan.journal == ()
 
 
-def test_a_node_that_left_is_stopped_and_leaves_the_lock(user: User) -> None:
+def test_every_unfit_node_is_reported_at_once(user: User) -> None:
     user.write("n1", "n2")
-    user.apply()
+    user.inventory.write_text(user.inventory.read_text().replace(f"link: {LINK}", "link: eth7"))
+    result = user.apply("--yes")
+    assert result.exit_code == 1
+    assert result.stdout.count("it has no link eth7") >= 1
+    assert user.lan.journal == ()
+
+
+def test_a_node_that_left_is_stopped_erased_and_leaves_the_lock(user: User) -> None:
+    user.write("n1", "n2")
+    user.apply("--yes")
     user.write("n1")
-    result = user.apply()
-    assert (result.exit_code, columns(result)) == (0, [["n1", "swapped"], ["n2", "stopped"]])
-    assert "retired" not in user.lock()
+    result = user.apply("--yes")
+    assert (result.exit_code, actions(result)) == (0, {"n1": "swapped", "n2": "stopped"}), result.output
+    assert "retired" not in user.lock.read_text()
+    assert user.lan.run("n2", f"ls {ROOT} 2>/dev/null || :") == ""
 
 
-def test_a_node_that_left_and_is_dead_must_be_forgotten(user: User) -> None:
+def test_a_node_that_left_and_is_dead_does_not_block_the_others(user: User) -> None:
     user.write("n1", "n2")
-    user.apply()
+    user.apply("--yes")
     user.write("n1")
     user.lan.nodes["n2"].kill()
-    refused = user.apply()
-    assert refused.exit_code == 1
-    assert "apply --forget n2" in refused.stderr
-    result = user.apply("--forget", "n2")
-    assert (result.exit_code, columns(result)) == (0, [["n1", "swapped"]])
-    assert "retired" not in user.lock()
-    assert "n2" not in user.lock()
+    result = user.apply("--yes")
+    assert (result.exit_code, actions(result)) == (0, {"n1": "swapped", "n2": "absent"}), result.output
+    assert "apply --forget n2" in result.stdout
+    assert "retired" in user.lock.read_text()
+    assert user.apply("--yes", "--forget", "n2").exit_code == 0
+    assert "retired" not in user.lock.read_text()
+
+
+def test_a_node_that_left_cannot_be_reached_and_is_heard_blocks(user: User) -> None:
+    user.write("n1", "n2")
+    user.apply("--yes")
+    user.write("n1")
+    user.lan.nodes["n2"].kill()
+    user.lan.nodes["n1"].tell("state", "node_id=1\nalive=1 2\n")
+    user.lan.forget_journal()
+    result = user.apply("--yes")
+    assert result.exit_code == 1
+    assert "still serves" in result.stdout
+    assert user.lan.journal == ()
 
 
 def test_only_a_node_that_left_can_be_forgotten(user: User) -> None:
     user.write("n1", "n2")
-    result = user.apply("--forget", "n1")
+    result = user.apply("--yes", "--forget", "n1")
     assert result.exit_code != 0
     assert "--forget n1" in result.stderr
     assert user.lan.journal == ()
 
 
+def test_a_fresh_lock_is_refused_by_a_cluster_that_has_one(user: User) -> None:
+    user.write("n1", "n2")
+    user.apply("--yes")
+    user.lock.unlink()
+    user.lan.forget_journal()
+    result = user.apply("--yes")
+    assert result.exit_code == 1
+    assert "lock recover" in result.stdout
+    assert user.lan.journal == ()
+    assert not user.lock.exists()
+
+
+def test_a_changed_weight_is_shown_and_refused(user: User) -> None:
+    user.write("n1", "n2")
+    user.apply("--yes")
+    text = user.inventory.read_text().replace("192.0.2.1}", "192.0.2.1, weight: 3}")
+    user.inventory.write_text(text)
+    result = user.apply("--yes")
+    assert result.exit_code == 1
+    assert "n1 from 1 to 3" in result.stdout
+
+
 def test_the_same_trouble_on_all_nodes_is_told_once(user: User) -> None:
     user.write("n1", "n2")
     (user.lan.folder / "config").unlink()
-    result = user.apply()
+    result = user.apply("--yes")
     assert result.exit_code == 1
-    errors = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
-    assert errors == [f"error: n1, n2: no such ssh configuration: {user.lan.folder / 'config'}"]
+    assert result.stdout.count("no such ssh configuration") == 1
+
+
+def test_several_clusters_are_refused_together(user: User) -> None:
+    """Everything is planned before anything is changed."""
+    user.write("n1", "n2")
+    other = user.inventory.with_name("other.yaml")
+    other.write_text(
+        user.inventory.read_text().replace(f"cluster: {CLUSTER}", "cluster: other").replace("eth0", "eth7")
+    )
+    result = CliRunner().invoke(apply_module.command, ["--yes", str(user.inventory), str(other)])
+    assert result.exit_code == 1
+    assert user.lan.journal == ()

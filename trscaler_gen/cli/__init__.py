@@ -17,7 +17,11 @@ VERBS = {
     "schema": "trscaler_gen.cli.schema",
     "check": "trscaler_gen.cli.check",
     "build": "trscaler_gen.cli.build",
+    "plan": "trscaler_gen.cli.plan",
     "apply": "trscaler_gen.cli.apply",
+    "rollback": "trscaler_gen.cli.rollback",
+    "status": "trscaler_gen.cli.status",
+    "history": "trscaler_gen.cli.history",
     "lab": "trscaler_gen.cli.lab",
 }
 

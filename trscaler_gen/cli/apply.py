@@ -2,165 +2,119 @@
 
 from __future__ import annotations
 
-import json
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
 
-from trscaler_gen.cli import EXIT_ERROR, report
-from trscaler_gen.console.progress import Watch, show_results
-from trscaler_gen.deploy import Action, NodeResult, Report, Work, apply
-from trscaler_gen.errors import NodeError
-from trscaler_gen.inventory.model import Inventory
-from trscaler_gen.lock import Lock, RetiredNode, forget_retired
-from trscaler_gen.lockfile import write_lock
-from trscaler_gen.pipeline import Compiled, compile_inventory
-from trscaler_gen.transport import Connection, connect, resolve
+from trscaler_gen.cli.carrying import Consent, Task, carry_out_all, carrying_options
+from trscaler_gen.cli.clusters import (
+    accept_new_option,
+    deployer,
+    deployments,
+    ends_like_ctrl_c,
+    forget_option,
+    parallel_option,
+    plan_all,
+    watching,
+)
+from trscaler_gen.cli.inventories import expand
+from trscaler_gen.deploy.deployment import Conditions, Options
+from trscaler_gen.errors import OperationError
+from trscaler_gen.lock import parse_lock
+from trscaler_gen.lockfile import lock_path, read_lock
+from trscaler_gen.pipeline import Compiled, compile_inventory, compile_text
+from trscaler_gen.plan import SavedPlan, is_saved_plan, load
 
-_EXIT_INTERRUPTED = 130
+_PLAN_AGAIN = "plan again: trscaler-gen plan -o FILE INVENTORY"
+
+
+@dataclass(frozen=True)
+class Source:
+    """One cluster to apply; ``conditions`` are what a saved plan saw."""
+
+    compiled: Compiled
+    conditions: Conditions | None = None
 
 
 @click.command(name="apply")
-@click.argument("inventory", type=click.Path(path_type=Path))
-@click.option(
-    "--parallel",
-    type=click.IntRange(1, 256),
-    default=16,
-    show_default=True,
-    help="How many nodes are worked on at a time.",
+@click.argument(
+    "sources", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="INVENTORY|PLAN..."
 )
-@click.option(
-    "--forget",
-    multiple=True,
-    metavar="NODE",
-    help="A node that left the inventory and is powered off for good; may be given again.",
-)
-@click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON.")
-def command(inventory: Path, parallel: int, forget: tuple[str, ...], as_json: bool) -> None:
-    """Deploy a cluster over SSH: check on every node, then activate.
+@carrying_options
+@forget_option
+@accept_new_option
+@parallel_option
+def command(
+    sources: tuple[Path, ...],
+    yes: bool,
+    allow_disruption: bool,
+    allow_unhealthy: bool,
+    confirm_within: int,
+    as_json: bool,
+    forget: tuple[str, ...],
+    accept_new: bool,
+    parallel: int,
+) -> None:
+    """Carry a plan out over SSH: commit, prove, confirm; what is not proven goes back by itself.
 
-    Nothing is activated anywhere before every node has accepted its files. Running it again is safe.
+    Takes inventories, folders of them, or plans that `plan -o` saved: those are carried out as they are, or
+    not at all. Several clusters are changed one after the other, and the first that fails is the last.
+    Running it again is safe.
 
     Example: trscaler-gen apply inventory/lab.yaml
     """
-    compiled = compile_inventory(inventory)
-    lock = _forget(compiled.inventory, compiled.lock, forget)
-    with Watch() as watch:
-        outcome = apply(
-            _work(compiled, lock),
-            _connector(compiled.inventory, lock),
+    given = [source for path in sources for source in _read(path)]
+    with (
+        ends_like_ctrl_c(),
+        watching(as_json, several=len(given) > 1) as teller,
+        deployments(
+            [source.compiled for source in given],
             parallel=parallel,
-            on_event=watch.on_event,
-            before_change=lambda: write_lock(compiled.lock_path, lock),
-        )
-    _forget_stopped(compiled, lock, outcome)
-    _show(compiled.inventory.cluster, outcome, as_json)
-    if not outcome.is_complete:
-        sys.exit(_EXIT_INTERRUPTED if outcome.interrupted else EXIT_ERROR)
+            accept_new=accept_new,
+            forget=forget,
+            teller=teller,
+        ) as reached,
+    ):
+        plans = plan_all(reached)
+        tasks = [
+            Task(deployment, plan, source.conditions)
+            for deployment, plan, source in zip(reached, plans, given, strict=True)
+        ]
+        options = Options(deployer(), confirm_within, allow_unhealthy)
+        status = carry_out_all(tasks, Consent(yes, allow_disruption), options, as_json=as_json)
+    sys.exit(status)
 
 
-def _departed(inventory: Inventory, lock: Lock) -> dict[str, RetiredNode]:
-    """Who is to be stopped, by name; with the address where another node has the name now."""
-    return {
-        f"{node.name}@{node.address}" if node.name in inventory.nodes else node.name: node
-        for node in lock.retired
-    }
-
-
-def _forget(inventory: Inventory, lock: Lock, names: tuple[str, ...]) -> Lock:
-    ids = {label: node.node_id for label, node in _departed(inventory, lock).items()}
-    unknown = [name for name in names if name not in ids]
-    if unknown:
-        waiting = ", ".join(ids) or "none"
-        raise click.UsageError(
-            f"--forget {unknown[0]}: not a node that waits to be stopped (these do: {waiting})"
-        )
-    return forget_retired(lock, [ids[name] for name in names])
-
-
-def _work(compiled: Compiled, lock: Lock) -> Work:
-    inventory = compiled.inventory
-    return Work(
-        cluster=inventory.cluster,
-        bundles=compiled.bundles,
-        links={name: inventory.link_of(name) for name in inventory.nodes},
-        retired=tuple(_departed(inventory, lock)),
-    )
-
-
-def _connector(inventory: Inventory, lock: Lock) -> Callable[[str], Connection]:
-    """How to reach a node by name; one that has left the inventory is reached as the others are."""
-    departed = _departed(inventory, lock)
-
-    def connector(name: str) -> Connection:
-        if name in departed:
-            return connect(resolve(name, str(departed[name].address), inventory.ssh))
-        return connect(resolve(name, str(inventory.nodes[name].address), inventory.ssh_of(name)))
-
-    return connector
-
-
-def _forget_stopped(compiled: Compiled, lock: Lock, outcome: Report) -> None:
-    """A node that was stopped gives its id back."""
-    stopped = {result.node for result in outcome.nodes if result.action is Action.STOPPED}
-    departed = _departed(compiled.inventory, lock)
-    ids = [node.node_id for label, node in departed.items() if label in stopped]
-    if ids:
-        write_lock(compiled.lock_path, forget_retired(lock, ids))
-
-
-def _show(cluster: str, outcome: Report, as_json: bool) -> None:
-    if as_json:
-        click.echo(json.dumps(_as_json(cluster, outcome), indent=2))
+def _read(path: Path) -> Iterable[Source]:
+    """The clusters that an argument stands for; raises InputError."""
+    text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+    if is_saved_plan(text):
+        yield _read_plan(load(text, str(path)))
         return
-    show_results(outcome.nodes)
-    for error in _told_once(result.error for result in outcome.nodes if result.error is not None):
-        report(error)
+    for inventory in expand([path]):
+        yield Source(compile_inventory(inventory, keep_weights=True))
 
 
-def _told_once(errors: Iterable[NodeError]) -> Iterator[NodeError]:
-    """Each error once, with the names of all nodes that have it."""
-    nodes: dict[tuple[object, ...], list[NodeError]] = {}
-    for error in errors:
-        alike = (error.message, error.hint, error.command, error.status, error.stderr)
-        nodes.setdefault(alike, []).append(error)
-    for same in nodes.values():
-        first = same[0]
-        yield NodeError(
-            ", ".join(error.node for error in same),
-            first.message,
-            hint=first.hint,
-            command=first.command,
-            status=first.status,
-            stderr=first.stderr,
-        )
+def _read_plan(saved: SavedPlan) -> Source:
+    """Compile a saved plan's texts again: it holds what was read, and the result must be the same."""
+    path = Path(saved.inventory_path)
+    _refuse_other_lock(saved, path)
+    lock = parse_lock(saved.lock_after, saved.inventory_path)
+    before = parse_lock(saved.lock_before, saved.inventory_path) if saved.lock_before else None
+    compiled = compile_text(path, saved.inventory_text, lock=lock, lock_before=before)
+    generations = {name: bundle.generation for name, bundle in compiled.bundles.items()}
+    if generations != dict(saved.generations):
+        message = "this version of trscaler-gen makes other files than the one that planned"
+        raise OperationError(message, _PLAN_AGAIN)
+    return Source(compiled, saved.conditions)
 
 
-def _as_json(cluster: str, outcome: Report) -> dict[str, object]:
-    return {
-        "cluster": cluster,
-        "complete": outcome.is_complete,
-        "interrupted": outcome.interrupted,
-        "nodes": [_node_as_json(result) for result in outcome.nodes],
-    }
-
-
-def _node_as_json(result: NodeResult) -> dict[str, object]:
-    error = result.error
-    words: dict[str, object] = {
-        "node": result.node,
-        "action": result.action.value,
-        "before": result.before or None,
-        "after": result.after or None,
-        "message": result.message,
-    }
-    if error is not None:
-        words |= {
-            "command": error.command,
-            "status": error.status,
-            "stderr": error.stderr,
-            "hint": error.hint,
-        }
-    return words
+def _refuse_other_lock(saved: SavedPlan, path: Path) -> None:
+    lock = read_lock(lock_path(path))
+    current = lock_path(path).read_text(encoding="utf-8") if lock else ""
+    if current not in (saved.lock_before, saved.lock_after):
+        message = f"{lock_path(path)} is no longer what the plan saw; nothing was changed"
+        raise OperationError(message, _PLAN_AGAIN)

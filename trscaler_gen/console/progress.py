@@ -6,7 +6,8 @@ lines in a pipe. Whatever a node said is shown as text, never as markup.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
 from types import TracebackType
 
 from rich.console import Console
@@ -22,18 +23,35 @@ _STYLES = {
     Action.RESTARTED: "yellow",
     Action.UNCHANGED: "dim",
     Action.STOPPED: "yellow",
+    Action.ABSENT: "yellow",
+    Action.REVERTED: "red",
     Action.FAILED: "bold red",
     Action.UNTOUCHED: "red",
 }
 
 
 class Watch:
-    """Shows events as they come; a context manager, because a terminal must be put right again."""
+    """Shows events as they come; a context manager, because a terminal must be put right again.
+
+    The bars are there only while nodes are worked on: in between, others print and ask.
+    """
 
     def __init__(self, console: Console | None = None) -> None:
         self._console = console or Console(stderr=True)
-        self._task: TaskID | None = None
-        self._progress = Progress(
+        self._lock = threading.Lock()
+        self._bars = self._new_bars()
+        self._tasks: dict[str, TaskID] = {}
+
+    def __enter__(self) -> Watch:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
+        self._bars.stop()
+
+    def _new_bars(self) -> Progress:
+        return Progress(
             TextColumn("{task.description:<8}"),
             BarColumn(),
             MofNCompleteColumn(),
@@ -42,37 +60,46 @@ class Watch:
             disable=not self._console.is_terminal,
         )
 
-    def __enter__(self) -> Watch:
-        self._progress.start()
-        return self
+    def teller(self, cluster: str) -> Callable[[Event], None]:
+        """What shows the events of one of several clusters; an empty name: of the only one."""
+        prefix = f"{cluster}: " if cluster else ""
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
-    ) -> None:
-        self._progress.stop()
+        def tell(event: Event) -> None:
+            with self._lock:
+                self._show(prefix, event)
+
+        return tell
 
     def on_event(self, event: Event) -> None:
-        """Show one event."""
+        """Show one event of the only cluster."""
+        self.teller("")(event)
+
+    def _show(self, prefix: str, event: Event) -> None:
         match event:
             case PhaseBegan():
-                self._begin(event)
+                self._begin(prefix, event)
             case NodeDone(error=None):
-                self._advance()
+                self._advance(prefix, event)
             case NodeDone():
-                self._advance()
-                self._say(f"{event.phase}: {event.node} failed", "red")
+                self._advance(prefix, event)
+                self._say(f"{prefix}{event.phase}: {event.node} failed", "red")
             case Interrupted():
                 waiting = ", ".join(event.running) or "nobody"
-                self._say(f"interrupted: waiting for {waiting}; again: hang up at once", "yellow")
+                self._say(f"{prefix}interrupted: waiting for {waiting}; again: hang up at once", "yellow")
 
-    def _begin(self, event: PhaseBegan) -> None:
-        self._task = self._progress.add_task(event.phase.value, total=len(event.nodes))
+    def _begin(self, prefix: str, event: PhaseBegan) -> None:
+        if self._bars.finished:
+            self._bars, self._tasks = self._new_bars(), {}
+            self._bars.start()
+        label = f"{prefix}{event.phase}"
+        self._tasks[label] = self._bars.add_task(label, total=len(event.nodes))
         if not self._console.is_terminal:
-            self._say(f"{event.phase}: {', '.join(event.nodes)}", "")
+            self._say(f"{label}: {', '.join(event.nodes)}", "")
 
-    def _advance(self) -> None:
-        if self._task is not None:
-            self._progress.advance(self._task)
+    def _advance(self, prefix: str, event: NodeDone) -> None:
+        self._bars.advance(self._tasks[f"{prefix}{event.phase}"])
+        if self._bars.finished:
+            self._bars.stop()
 
     def _say(self, line: str, style: str) -> None:
         self._console.print(Text(line, style), soft_wrap=True)

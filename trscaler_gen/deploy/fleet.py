@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Executor, Future, wait
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from trscaler_gen.errors import NodeError
 
@@ -21,10 +21,15 @@ class Phase(StrEnum):
     """What a deployment is doing."""
 
     OBSERVE = "observe"
+    LOCK = "lock"
     STAGE = "stage"
     STOP = "stop"
     SWAP = "swap"
     START = "start"
+    PROVE = "prove"
+    CONFIRM = "confirm"
+    REVERT = "revert"
+    RECORD = "record"
 
 
 @dataclass(frozen=True)
@@ -61,44 +66,60 @@ class Fleet:
     """
 
     def __init__(
-        self, connect: Callable[[str], Connection], *, parallel: int, on_event: Callable[[Event], None]
+        self,
+        connect: Callable[[str], Connection],
+        *,
+        executor: Executor,
+        on_event: Callable[[Event], None] = lambda event: None,
     ) -> None:
+        """Work in the threads of ``executor``, which may be shared with other fleets."""
         self.interrupted = False
         self._connect = connect
         self._on_event = on_event
         self._event_lock = threading.Lock()
         self._connections: dict[str, Connection] = {}
-        self._executor = ThreadPoolExecutor(max_workers=parallel, thread_name_prefix="deploy")
+        self._futures: tuple[Future[Any], ...] = ()
+        self._executor = executor
 
     def __enter__(self) -> Fleet:
         return self
 
     def __exit__(self, *_: object) -> None:
         # Hanging up comes first: commands that still run (after a second Ctrl-C) then fail at once.
-        self._hang_up()
-        self._executor.shutdown()
+        self.hang_up()
+        wait(self._futures)
         # A connection that was just being opened is there by now.
-        self._hang_up()
+        self.hang_up()
 
-    def _hang_up(self) -> None:
+    def hang_up(self) -> None:
+        """Close every connection: commands that still run fail at once."""
         for connection in tuple(self._connections.values()):
             connection.close()
 
     def each(
-        self, phase: Phase, nodes: Iterable[str], task: Callable[[str, Connection], T]
+        self,
+        phase: Phase,
+        nodes: Iterable[str],
+        task: Callable[[str, Connection], T],
+        *,
+        fresh: bool = False,
     ) -> dict[str, T | NodeError]:
         """Run the task on all nodes and wait for all of them; answers by node, in the order given.
 
-        After Ctrl-C the tasks that run are awaited and those that have not begun are left out of the answer;
-        a second Ctrl-C is raised.
+        ``fresh``: over a new connection each, which is closed after the task. After Ctrl-C the tasks that run
+        are awaited and those that have not begun are left out of the answer; a second Ctrl-C is raised.
         """
         names = tuple(nodes)
         if names:
             self._tell(PhaseBegan(phase, names))
-        futures = {node: self._executor.submit(self._one, phase, node, task) for node in names}
+        run = self._once if fresh else self._one
+        futures = {node: self._executor.submit(run, phase, node, task) for node in names}
+        self._futures = tuple(futures.values())
         try:
             wait(futures.values())
         except KeyboardInterrupt:
+            if self.interrupted:
+                raise
             self._interrupt(futures)
         return {node: future.result() for node, future in futures.items() if not future.cancelled()}
 
@@ -109,9 +130,19 @@ class Fleet:
         wait(futures.values())
 
     def _one(self, phase: Phase, node: str, task: Callable[[str, Connection], T]) -> T | NodeError:
+        return self._answer(phase, node, lambda: task(node, self._connection(node)))
+
+    def _once(self, phase: Phase, node: str, task: Callable[[str, Connection], T]) -> T | NodeError:
+        def over_a_new_connection() -> T:
+            with self._connect(node) as connection:
+                return task(node, connection)
+
+        return self._answer(phase, node, over_a_new_connection)
+
+    def _answer(self, phase: Phase, node: str, task: Callable[[], T]) -> T | NodeError:
         outcome: T | NodeError
         try:
-            outcome = task(node, self._connection(node))
+            outcome = task()
         except NodeError as error:
             outcome = error
         self._tell(NodeDone(phase, node, outcome if isinstance(outcome, NodeError) else None))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import tarfile
+from collections.abc import Iterable
 from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING
@@ -11,17 +12,14 @@ from typing import TYPE_CHECKING
 from trscaler_gen.bundle import Bundle
 from trscaler_gen.deploy.preflight import TOOLS
 from trscaler_gen.errors import NodeError
-from trscaler_gen.facts import ROOT, Facts, parse_facts, script_path
+from trscaler_gen.facts import ROOT, Facts, parse_facts
 
 if TYPE_CHECKING:  # paramiko is imported by those who connect
     from trscaler_gen.transport import Completed, Connection
 
-#: node.sh's answer when a change cannot be made in place (EX_TEMPFAIL)
-CANNOT_SWAP = 75
-
 _OBSERVE_TIMEOUT_S = 30.0
 _STAGE_TIMEOUT_S = 120.0
-_VERB_TIMEOUT_S = 60.0
+_VERB_TIMEOUT_S = 90.0  # `up` waits up to 50 s for the first heartbeat
 
 
 @cache
@@ -65,24 +63,30 @@ def archive(bundle: Bundle) -> bytes:
     return buffer.getvalue()
 
 
-def call(node: str, connection: Connection, cluster: str, generation: str, verb: str) -> str:
-    """Run a verb of a generation's node.sh and answer its last line; raises NodeError if it fails."""
-    done = _run(connection, cluster, generation, verb)
+def call(node: str, connection: Connection, script: str, verb: str, *words: str) -> str:
+    """Run a verb of the node.sh at ``script`` and answer its last line; raises NodeError if it fails."""
+    done = connection.run(("sh", script, verb, *words), timeout_s=_VERB_TIMEOUT_S)
     _expect_success(node, done, verb)
-    return done.stdout.strip().rpartition("\n")[2].removeprefix(f"{cluster}: ")
+    return done.stdout.strip().rpartition("\n")[2].partition(": ")[2]
 
 
-def swap(node: str, connection: Connection, bundle: Bundle) -> str:
-    """Replace what runs; answers why that cannot be done in place, or an empty text once it is done."""
-    done = _run(connection, bundle.cluster, bundle.generation, "swap")
-    if done.status == CANNOT_SWAP:
-        return _lines(done)[-1]
-    _expect_success(node, done, "swap")
-    return ""
-
-
-def _run(connection: Connection, cluster: str, generation: str, verb: str) -> Completed:
-    return connection.run(("sh", script_path(cluster, generation), verb), timeout_s=_VERB_TIMEOUT_S)
+def read_files(
+    node: str, connection: Connection, cluster: str, generation: str, names: Iterable[str]
+) -> dict[str, bytes]:
+    """Read files of a generation that lies on the node; those that are gone are left out."""
+    wanted = tuple(names)
+    if not wanted:
+        return {}
+    folder = f"{ROOT}/{cluster}/generations/{generation}"
+    argv = ("sh", "-c", 'cd "$1" && shift && tar -cf - -- "$@"', "sh", folder, *wanted)
+    archived = connection.fetch(argv, timeout_s=_STAGE_TIMEOUT_S)
+    try:
+        with tarfile.open(fileobj=io.BytesIO(archived)) as tar:
+            members = {member.name: tar.extractfile(member) for member in tar if member.isfile()}
+            return {name: file.read() for name, file in members.items() if file is not None}
+    except tarfile.TarError as error:
+        hint = f"look at it on the node: ls -l {folder}"
+        raise NodeError(node, f"its files came damaged: {error}", hint=hint) from error
 
 
 def _expect_success(node: str, done: Completed, verb: str) -> None:

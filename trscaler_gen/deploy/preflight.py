@@ -10,18 +10,25 @@ from trscaler_gen.facts import ROOT, Facts
 MIN_KERNEL = (5, 16)  # the netdev egress hook
 MIN_NFT = (1, 0, 6)
 MIN_KEEPALIVED = (2, 2, 7)
-TOOLS = ("tar", "sha256sum", "sync", "mktemp", "find", "flock", "nft", "ip", "bridge", "keepalived")
+TOOLS = (
+    *("tar", "sha256sum", "sync", "mktemp", "find", "timeout", "stdbuf", "flock", "setsid", "unshare"),
+    *("nft", "ip", "bridge", "keepalived"),
+)
 
 #: room that a node must have beside the generation itself
 SPARE_KIB = 1024
 
+_NOT_ROOT = "the SSH user is not root there"
 
-def objections(facts: Facts, link: str, bundle: Bundle) -> tuple[str, ...]:
-    """Everything that keeps a node from taking the bundle."""
+
+def objections(facts: Facts, link: str, bundle: Bundle | None) -> tuple[str, ...]:
+    """Everything that keeps a node from taking the bundle; None: from leaving its cluster."""
+    if bundle is None:
+        return (_NOT_ROOT,) if facts.uid != 0 else ()
     needed_kib = SPARE_KIB + sum(map(len, bundle.files.values())) // 1024
     is_full = not facts.is_staged and facts.free_kib < needed_kib
     checks = (
-        (facts.uid != 0, "the SSH user is not root there"),
+        (facts.uid != 0, _NOT_ROOT),
         (_version(facts.kernel) < MIN_KERNEL, _older(f"kernel {facts.kernel}", MIN_KERNEL)),
         (facts.missing_tools != (), f"not installed: {', '.join(facts.missing_tools)}"),
         (_is_old(facts, "nft", facts.nft, MIN_NFT), _older(facts.nft, MIN_NFT)),

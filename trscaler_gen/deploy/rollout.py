@@ -1,37 +1,54 @@
 """The order in which a cluster changes.
 
-A rollout is a sequence of phases with a barrier after each; every phase runs on all its nodes in parallel,
-over one connection per node that stays open to the end.
+Within one phase every mix of nodes that have made their step and nodes that have not is safe: no packet has
+two owners, and none has no owner for longer than a lease. So a phase is *committed* on its nodes, *proven*
+over new SSH connections, and *confirmed*, before the next one begins:
 
-1. *observe*  connect to every node and read its facts; whatever is wrong, on any node, is reported at once.
-2. *stage*    unpack the generation beside the others, verify its digests, let node.sh check it there.
-3. *stop*     nodes that left the inventory go silent first: their buckets fall to the next in order.
-4. *swap*     nodes that run take the new tables; leases, and so owners, stay.
-5. *start*    only now nodes that do not run begin to send heartbeats: everybody knows their place by then.
+1. *lock*    take the deployment lock on every node; see that every node is still what the plan saw.
+2. *stage*   unpack the generations beside the others, verify their digests, let node.sh check them there.
+3. *stop*    nodes that leave go silent first: their buckets fall to the next in order.
+4. *swap*    nodes that run take the new tables; leases, and so owners, stay.
+5. *start*   only now nodes that do not run begin to send heartbeats: everybody knows their place by then.
+6. *record*  the change goes into every node's history; old generations go, and the traces of who left.
 
-A failure lets the others of its phase finish, and then stops. Until the end of the second phase no node has
-changed what it does; after that every node is wholly old or wholly new, because node.sh changes generations
-in one step. Nothing here prints: progress is told by events, the outcome by one result per node.
+A step that is committed carries the node's own promise to take it back, unless it is confirmed in time: if
+the deployer dies, or has cut himself off, the node is as before without him. When a proof fails in the phases
+stop and swap, all nodes of the phase go back at once; nodes that start are independent of each other, and
+only those that fail go back. Nothing here prints: progress is told by events, the outcome by one result per
+node.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, TypeVar
 
 from trscaler_gen.bundle import Bundle
-from trscaler_gen.deploy.fleet import Event, Fleet, Phase
-from trscaler_gen.deploy.node import call, observe, stage, swap
-from trscaler_gen.deploy.preflight import objections
+from trscaler_gen.deploy.fleet import Fleet, Phase
+from trscaler_gen.deploy.hold import Holds
+from trscaler_gen.deploy.node import call, observe, stage
 from trscaler_gen.errors import NodeError
-from trscaler_gen.facts import Facts
+from trscaler_gen.facts import Facts, script_path
 
 if TYPE_CHECKING:  # paramiko is imported by those who connect
     from trscaler_gen.transport import Connection
 
 T = TypeVar("T")
+
+_POLL_S = 0.25
+
+
+class Goal(StrEnum):
+    """What a job does to its node."""
+
+    KEEP = "keep"
+    STOP = "stop"
+    SWAP = "swap"
+    RESTART = "restart"
+    START = "start"
 
 
 class Action(StrEnum):
@@ -42,23 +59,55 @@ class Action(StrEnum):
     RESTARTED = "restarted"
     UNCHANGED = "unchanged"
     STOPPED = "stopped"
+    ABSENT = "absent"
+    REVERTED = "reverted"
     FAILED = "failed"
     UNTOUCHED = "untouched"
 
 
+_ACTIONS = {
+    Goal.KEEP: Action.UNCHANGED,
+    Goal.STOP: Action.STOPPED,
+    Goal.SWAP: Action.SWAPPED,
+    Goal.RESTART: Action.RESTARTED,
+    Goal.START: Action.STARTED,
+}
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is to become of one node.
+
+    ``generation`` is what it is to run; with a goal of STOP, what it runs now. ``bundle`` is None where the
+    generation lies there already. ``before`` is what the plan saw.
+    """
+
+    node: str
+    goal: Goal
+    generation: str
+    link: str
+    bundle: Bundle | None
+    before: Facts
+
+
 @dataclass(frozen=True)
 class Work:
-    """What is to run where: every node's bundle and link, and who has left but has not been stopped yet."""
+    """One change of one cluster: a job per node, in the order in which they are shown.
+
+    ``token`` names this run, ``change`` what the cluster is to be, ``who`` the deployer (one word). A step
+    that is not confirmed ``confirm_s`` after it began is taken back by its node; ``settle_s`` is how long a
+    node may take until its heartbeats are heard. ``erase``: nodes that leave keep nothing.
+    """
 
     cluster: str
-    bundles: Mapping[str, Bundle]
-    links: Mapping[str, str]
-    retired: tuple[str, ...] = ()
-
-    @property
-    def nodes(self) -> tuple[str, ...]:
-        """All nodes to be reached, in the order of the inventory, the departed last."""
-        return (*self.bundles, *self.retired)
+    change: str
+    token: str
+    who: str
+    jobs: Mapping[str, Job]
+    confirm_s: int = 60
+    settle_s: float = 10.0
+    allow_unhealthy: bool = False
+    erase: bool = True
 
 
 @dataclass(frozen=True)
@@ -78,197 +127,264 @@ class Report:
     """The outcome of a rollout: one result per node."""
 
     nodes: tuple[NodeResult, ...]
-    interrupted: bool
+    interrupted: bool = False
 
     @property
     def is_complete(self) -> bool:
-        """Whether every node is as the inventory wants it."""
-        unfinished = (Action.FAILED, Action.UNTOUCHED)
+        """Whether every node is as it was to be."""
+        unfinished = (Action.FAILED, Action.UNTOUCHED, Action.REVERTED)
         return not any(result.action in unfinished for result in self.nodes)
 
 
-def apply(
+def carry_out(
     work: Work,
-    connect: Callable[[str], Connection],
+    fleet: Fleet,
     *,
-    parallel: int = 16,
-    on_event: Callable[[Event], None] = lambda event: None,
+    still_as_planned: Callable[[str, Facts], str] = lambda node, facts: "",
     before_change: Callable[[], None] = lambda: None,
 ) -> Report:
-    """Bring every node to its bundle; what fails on a node is a result, not an exception.
+    """Carry the work out; what fails on a node is a result, not an exception.
 
-    ``connect`` opens a connection by node name and raises NodeError. ``before_change`` is called once, when
-    all nodes have been found fit and nothing has been written to any.
+    ``still_as_planned`` says what is no longer as the plan saw it, or nothing. ``before_change`` is called
+    once, when all nodes are locked and nothing has been written to any.
     """
-    with Fleet(connect, parallel=parallel, on_event=on_event) as fleet:
-        return _Rollout(work, fleet, before_change).run()
+    with Holds(work.cluster, work.token, work.who) as holds:
+        return _Rollout(work, fleet, holds, still_as_planned, before_change).run()
 
 
 @dataclass
 class _Rollout:
-    """One run of ``apply``: what is known of the nodes, and what became of them so far."""
+    """One run: what became of the nodes so far."""
 
     work: Work
     fleet: Fleet
+    holds: Holds
+    still_as_planned: Callable[[str, Facts], str]
     before_change: Callable[[], None]
     facts: dict[str, Facts] = field(default_factory=dict)
     results: dict[str, NodeResult] = field(default_factory=dict)
-    #: nodes that cannot change in place, and why
-    must_restart: dict[str, str] = field(default_factory=dict)
+    staged: set[str] = field(default_factory=set)
 
     def run(self) -> Report:
-        for phase in (self._observe, self._judge, self._stage, self._stop, self._swap, self._start):
+        for phase in (self._lock, self._stage, self._stop, self._swap, self._start, self._record):
             phase()
             if self._must_end():
                 break
         self._look_at_failed_nodes()
-        results = tuple(self.results.get(node) or self._untouched(node) for node in self.work.nodes)
+        results = tuple(self.results.get(node) or self._untouched(node) for node in self.work.jobs)
         return Report(results, self.fleet.interrupted)
 
     def _must_end(self) -> bool:
-        return self.fleet.interrupted or bool(self._failed_nodes())
+        return self.fleet.interrupted or bool(self._with_action(Action.FAILED, Action.REVERTED))
 
-    def _failed_nodes(self) -> tuple[str, ...]:
-        return tuple(node for node, result in self.results.items() if result.action is Action.FAILED)
+    def _with_action(self, *actions: Action) -> tuple[str, ...]:
+        return tuple(node for node, result in self.results.items() if result.action in actions)
 
-    def _open_nodes(self) -> tuple[str, ...]:
-        return tuple(node for node in self.work.bundles if node not in self.results)
+    def _with_goal(self, *goals: Goal) -> tuple[str, ...]:
+        return tuple(node for node, job in self.work.jobs.items() if job.goal in goals)
 
     def _each(
-        self,
-        phase: Phase,
-        nodes: tuple[str, ...],
-        task: Callable[[str, Connection], T],
-        then: Callable[[str, T], None],
-    ) -> None:
-        """Run a phase, note its failures, and hand every success to ``then``."""
-        for node, outcome in self.fleet.each(phase, nodes, task).items():
+        self, phase: Phase, nodes: Iterable[str], task: Callable[[str, Connection], T], *, fresh: bool = False
+    ) -> dict[str, T]:
+        """Run a task, note its failures, answer its successes."""
+        outcomes = self.fleet.each(phase, nodes, task, fresh=fresh)
+        for node, outcome in outcomes.items():
             if isinstance(outcome, NodeError):
-                before = self.facts[node].running if node in self.facts else ""
-                self.results[node] = NodeResult(node, Action.FAILED, before, "", outcome.message, outcome)
-            else:
-                then(node, outcome)
+                self._failed(node, outcome)
+        return {node: outcome for node, outcome in outcomes.items() if not isinstance(outcome, NodeError)}
+
+    def _failed(self, node: str, error: NodeError) -> None:
+        before = self.facts[node].running if node in self.facts else ""
+        self.results[node] = NodeResult(node, Action.FAILED, before, "", error.message, error)
 
     # --- the phases, in order ----------------------------------------------------------------------
 
-    def _observe(self) -> None:
-        self._each(Phase.OBSERVE, self.work.nodes, self._facts_of, self.facts.__setitem__)
-        for node in set(self._failed_nodes()) & set(self.work.retired):
-            error = _departed(self.results[node].error)
-            self.results[node] = replace(self.results[node], error=error)
+    def _lock(self) -> None:
+        def task(node: str, connection: Connection) -> Facts:
+            self.holds.take(node, connection)
+            facts = self._observe(node, connection)
+            changed = self.still_as_planned(node, facts)
+            if changed:
+                raise NodeError(node, f"no longer what the plan saw: {changed}", hint="plan again")
+            return facts
 
-    def _facts_of(self, node: str, connection: Connection) -> Facts:
-        bundle = self.work.bundles.get(node)
-        if bundle is None:
-            return observe(node, connection, cluster=self.work.cluster)
-        link = self.work.links[node]
-        facts = observe(node, connection, cluster=bundle.cluster, link=link, generation=bundle.generation)
-        problems = objections(facts, link, bundle)
-        if problems:
-            raise NodeError(node, "; ".join(problems), hint="nothing was changed on any node")
-        return facts
+        # Of two who begin at the same moment, the one who gets the first node goes on.
+        nodes = tuple(self.work.jobs)
+        self.facts |= self._each(Phase.LOCK, nodes[:1], task)
+        if not self._must_end():
+            self.facts |= self._each(Phase.LOCK, nodes[1:], task)
+        if not self._must_end():
+            self.before_change()
 
-    def _judge(self) -> None:
-        for node, bundle in self.work.bundles.items():
-            if self.facts[node].serves(bundle.generation):
-                # Nothing to deploy, but not all is well: whoever looks should know.
-                aside = "" if self.facts[node].serving else "standing aside: it sends no heartbeats"
-                self._done(node, Action.UNCHANGED, aside)
-        self.before_change()
+    def _observe(self, node: str, connection: Connection) -> Facts:
+        job = self.work.jobs[node]
+        generation = job.generation if job.goal is not Goal.STOP else ""
+        return observe(node, connection, cluster=self.work.cluster, link=job.link, generation=generation)
 
     def _stage(self) -> None:
         def task(node: str, connection: Connection) -> None:
-            bundle = self.work.bundles[node]
-            if not self.facts[node].is_staged:
-                stage(node, connection, bundle)
-            call(node, connection, bundle.cluster, bundle.generation, "check")
+            job = self.work.jobs[node]
+            if not self.facts[node].is_staged and job.bundle is not None:
+                stage(node, connection, job.bundle)
+            self._call(node, connection, "check")
 
-        def then(node: str, _: None) -> None:
-            self.facts[node] = replace(self.facts[node], is_staged=True)
-
-        self._each(Phase.STAGE, self._open_nodes(), task, then)
+        nodes = self._with_goal(Goal.SWAP, Goal.RESTART, Goal.START)
+        self.staged |= set(self._each(Phase.STAGE, nodes, task))
 
     def _stop(self) -> None:
-        def task(node: str, connection: Connection) -> None:
-            if self.facts[node].runs:
-                self._take_down(node, connection)
-
-        def then(node: str, _: None) -> None:
-            facts = self.facts[node]
-            message = "has left the cluster" if facts.runs else "has left the cluster; nothing ran there"
-            self.results[node] = NodeResult(node, Action.STOPPED, facts.running, "", message)
-
-        self._each(Phase.STOP, self.work.retired, task, then)
-        if self.work.retired and not self._must_end():
-            # A node of the inventory may be the same host, under a new name: see what runs there now.
-            self._each(Phase.OBSERVE, self._open_nodes(), self._facts_of, self.facts.__setitem__)
-
-    def _take_down(self, node: str, connection: Connection) -> None:
-        call(node, connection, self.work.cluster, self.facts[node].generation, "down")
+        nodes = self._with_goal(Goal.STOP)
+        self._change_together(Phase.STOP, nodes, lambda node, connection: self._down(node, connection))
 
     def _swap(self) -> None:
         def task(node: str, connection: Connection) -> str:
-            return swap(node, connection, self.work.bundles[node])
+            return self._call(node, connection, "swap", self.work.token, str(self.work.confirm_s))
 
-        def then(node: str, obstacle: str) -> None:
-            if obstacle:
-                self.must_restart[node] = obstacle
-            else:
-                self._done(node, Action.SWAPPED)
-
-        running = [node for node in self._open_nodes() if self.facts[node].runs]
-        # Without heartbeats a node holds no lease and answers nothing: nothing is lost when it begins anew.
-        silent = [node for node in running if self.facts[node].keepalived != "running"]
-        self.must_restart |= dict.fromkeys(silent, "keepalived was not running")
-        self._each(Phase.SWAP, tuple(node for node in running if node not in silent), task, then)
+        self._change_together(Phase.SWAP, self._with_goal(Goal.SWAP), task)
 
     def _start(self) -> None:
         def task(node: str, connection: Connection) -> str:
-            bundle = self.work.bundles[node]
-            if node in self.must_restart:
-                self._take_down(node, connection)
-            return call(node, connection, bundle.cluster, bundle.generation, "up")
+            if self.work.jobs[node].goal is Goal.RESTART:
+                self._down(node, connection)
+            return self._call(node, connection, "up", self.work.token, str(self.work.confirm_s))
 
-        def then(node: str, said: str) -> None:
-            restarted = node in self.must_restart
-            self._done(node, Action.RESTARTED if restarted else Action.STARTED, said)
+        nodes = self._with_goal(Goal.RESTART, Goal.START)
+        begun = self._each(Phase.START, nodes, task)
+        if not self.fleet.interrupted:
+            self._confirm(self._prove(begun))
+        self._revert((node for node in nodes if not self._is_done(node)), "went back")
 
-        self._each(Phase.START, self._open_nodes(), task, then)
+    def _record(self) -> None:
+        """What runs is right by now: a node that cannot note it down has not failed."""
+
+        def task(node: str, connection: Connection) -> None:
+            if self.work.jobs[node].goal is Goal.STOP:
+                if self.work.erase:
+                    self._call(node, connection, "erase")
+            elif self.facts[node].change != self.work.change:
+                self._call(node, connection, "record", self.work.change, self.work.who)
+
+        for node in self._with_goal(Goal.KEEP):
+            self._done(node)
+        for node, outcome in self.fleet.each(Phase.RECORD, self.work.jobs, task).items():
+            if isinstance(outcome, NodeError):
+                said = f"the change is made, but was not written down there: {outcome.message}"
+                self.results[node] = replace(self.results[node], message=said)
+
+    # --- commit, prove, confirm; or go back --------------------------------------------------------
+
+    def _change_together(
+        self, phase: Phase, nodes: tuple[str, ...], task: Callable[[str, Connection], str]
+    ) -> None:
+        began = time.monotonic()
+        self._each(phase, nodes, task)
+        if not self._must_end():
+            proven = self._prove(nodes)
+            is_late = time.monotonic() - began > self.work.confirm_s
+            if not self._must_end() and not is_late:
+                self._confirm(proven)
+                return
+        failed = ", ".join(self._with_action(Action.FAILED))
+        why = f"because of {failed}" if failed else f"because it took longer than {self.work.confirm_s} s"
+        self._revert(nodes, "went back" if self.fleet.interrupted else f"went back {why}")
+
+    def _prove(self, nodes: Iterable[str]) -> tuple[str, ...]:
+        """Over a new connection each: the node can be reached, and is what it was to become."""
+
+        def task(node: str, connection: Connection) -> Facts:
+            deadline = time.monotonic() + self.work.settle_s
+            while True:
+                facts = self._observe(node, connection)
+                missing = self._missing(self.work.jobs[node], facts)
+                if not missing:
+                    return facts
+                if time.monotonic() > deadline:
+                    raise NodeError(node, missing, hint=_UNPROVEN_HINT)
+                time.sleep(_POLL_S)
+
+        return tuple(self._each(Phase.PROVE, nodes, task, fresh=True))
+
+    def _missing(self, job: Job, facts: Facts) -> str:
+        """What a node lacks to be what it was to become; empty if nothing."""
+        if job.goal is Goal.STOP:
+            return "it still runs" if facts.runs or facts.serving else ""
+        if facts.unconfirmed != self.work.token:
+            return "it has gone back already"
+        if facts.generation != job.generation or not facts.is_staged:
+            return f"it runs generation {facts.generation or 'none'}"
+        if not facts.is_whole:
+            return f"its ruleset is {facts.ruleset}, keepalived {facts.keepalived}"
+        must_serve = job.goal is not Goal.SWAP or job.before.serving
+        if must_serve and not facts.serving and not self.work.allow_unhealthy:
+            return f"it sends no heartbeats, keepalived says {facts.heartbeat or 'nothing'}"
+        return ""
+
+    def _confirm(self, nodes: Iterable[str]) -> None:
+        def task(node: str, connection: Connection) -> str:
+            return self._call(node, connection, "confirm", self.work.token)
+
+        for node in self._each(Phase.CONFIRM, nodes, task):
+            self._done(node)
+
+    def _is_done(self, node: str) -> bool:
+        return node in self.results and self.results[node].action is not Action.FAILED
+
+    def _revert(self, nodes: Iterable[str], why: str) -> None:
+        """Send nodes back to what they ran before; a node that has not begun has nothing to go back from."""
+
+        def task(node: str, connection: Connection) -> bool:
+            said = self._call(node, connection, "revert", self.work.token)
+            return not said.startswith("nothing to go back from")
+
+        for node, outcome in self.fleet.each(Phase.REVERT, tuple(nodes), task, fresh=True).items():
+            before = self.facts[node].running
+            if isinstance(outcome, NodeError):
+                error = self._error_of(node) or outcome
+                hint = f"it goes back by itself within {self.work.confirm_s} s: see `trscaler-gen status`"
+                failed = NodeResult(node, Action.FAILED, before, "", error.message, _with_hint(error, hint))
+                self.results[node] = failed
+            elif outcome and node not in self.results:
+                self.results[node] = NodeResult(node, Action.REVERTED, before, before, why)
+
+    def _error_of(self, node: str) -> NodeError | None:
+        return self.results[node].error if node in self.results else None
+
+    def _down(self, node: str, connection: Connection) -> str:
+        """By its own script: what runs knows how to go."""
+        script = script_path(self.work.cluster, self.work.jobs[node].before.generation)
+        return call(node, connection, script, "down", self.work.token, str(self.work.confirm_s))
+
+    def _call(self, node: str, connection: Connection, verb: str, *words: str) -> str:
+        script = script_path(self.work.cluster, self.work.jobs[node].generation)
+        return call(node, connection, script, verb, *words)
 
     # --- what became of the nodes ------------------------------------------------------------------
 
-    def _done(self, node: str, action: Action, said: str = "") -> None:
-        before, after = self.facts[node].running, self.work.bundles[node].generation
-        message = "; ".join(filter(None, (self.must_restart.get(node), said)))
-        self.results[node] = NodeResult(node, action, before, after, message)
+    def _done(self, node: str) -> None:
+        job = self.work.jobs[node]
+        after = "" if job.goal is Goal.STOP else job.generation
+        self.results[node] = NodeResult(node, _ACTIONS[job.goal], job.before.running, after)
 
     def _look_at_failed_nodes(self) -> None:
         """Ask what they run now, so that nobody has to guess; who cannot say keeps an empty answer."""
 
         def task(node: str, connection: Connection) -> str:
-            return observe(node, connection, cluster=self.work.cluster).running
+            return self._observe(node, connection).running
 
-        nodes = tuple(node for node in self._failed_nodes() if node in self.facts)
-        for node, outcome in self.fleet.each(Phase.OBSERVE, nodes, task).items():
+        nodes = tuple(node for node in self._with_action(Action.FAILED) if node in self.facts)
+        for node, outcome in self.fleet.each(Phase.OBSERVE, nodes, task, fresh=True).items():
             after = "" if isinstance(outcome, NodeError) else outcome
             self.results[node] = replace(self.results[node], after=after)
 
     def _untouched(self, node: str) -> NodeResult:
-        facts = self.facts.get(node)
-        if facts is None:
-            return NodeResult(node, Action.UNTOUCHED, message="nothing was done")
-        is_staged = node in self.work.bundles and facts.is_staged
-        message = "staged, not activated" if is_staged else "nothing was done"
-        return NodeResult(node, Action.UNTOUCHED, facts.running, facts.running, message)
+        before = self.work.jobs[node].before.running
+        message = "staged, not activated" if node in self.staged else "nothing was done"
+        return NodeResult(node, Action.UNTOUCHED, before, before, message)
 
 
-def _departed(error: NodeError | None) -> NodeError:
-    """The same error, of a node that is no longer in the inventory: it may still answer the neighbours."""
-    assert error is not None
-    hint = (
-        "it has left the inventory but may still serve, so nothing was changed. Mend the connection; or power"
-        f" the node off, and then say so: trscaler-gen apply --forget {error.node} INVENTORY"
-    )
+_UNPROVEN_HINT = "it goes back to what it ran before; look at its log: journalctl -t 'trscaler-gen-*' -n 50"
+
+
+def _with_hint(error: NodeError, hint: str) -> NodeError:
     return NodeError(
         error.node, error.message, hint=hint, command=error.command, status=error.status, stderr=error.stderr
     )

@@ -29,8 +29,7 @@ def disruption(
     wanted: Wanted, seen: Mapping[str, Seen | NodeError], deployed: Deployed, steps: tuple[Step, ...]
 ) -> Iterator[str]:
     """Say which part of the contract changes, and which node cannot change in place."""
-    running = [deployed.locks[node] for node in deployed.running if node in deployed.locks]
-    parts = dict.fromkeys(part for lock in dict.fromkeys(running) for part in _changed(lock, wanted.lock))
+    parts = dict.fromkeys(part for lock in deployed.running_locks for part in _changed(lock, wanted.lock))
     yield from parts
     if not parts:
         yield from _other_epochs(wanted, seen, deployed)
@@ -108,7 +107,8 @@ def _conflicts(wanted: Wanted, deployed: Deployed) -> Iterator[Refusal]:
     for node, lock in deployed.locks.items():
         nodes.setdefault(lock, []).append(node)
     for lock, names in nodes.items():
-        found = conflict(lock, wanted.lock)
+        older, newer = (wanted.lock, lock) if wanted.is_return else (lock, wanted.lock)
+        found = conflict(older, newer)
         if found is not None:
             yield Refusal(f"{listed(names)}: {found.message}", found.hint)
 

@@ -24,6 +24,7 @@ class Wanted:
 
     ``bundles`` are in the inventory's order. ``departed`` are the nodes that left it and were not stopped
     yet, by the name that they are reached under. ``lock_before`` is the lock on disk, None if there was none.
+    ``is_return``: what is wanted was there before, so its lock has to be an ancestor of what runs.
     """
 
     inventory: Inventory
@@ -32,6 +33,7 @@ class Wanted:
     departed: Mapping[str, RetiredNode]
     lock_before: Lock | None
     weight_changes: tuple[WeightChange, ...] = ()
+    is_return: bool = False
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,8 @@ class Step:
     """What is to be done on one node.
 
     ``before`` and ``after`` are generations, empty where nothing is; ``services`` says what of the host is
-    touched, ``drift`` what is not as it was applied.
+    touched, ``drift`` what is not as it was applied. ``stops_first``: the node was removed and added again
+    since, so it has to be silent before any other changes, and to start when all have changed.
     """
 
     node: str
@@ -97,6 +100,7 @@ class Step:
     services: tuple[str, ...] = ()
     drift: tuple[str, ...] = ()
     problem: NodeError | None = None
+    stops_first: bool = False
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,114 @@
+"""What operators do to a cluster that serves: planned, applied, rolled back, and nobody notices."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import pytest
+import yaml
+
+from .cluster import Cluster, running_cluster
+from .events import assert_nothing_noticed, under_probes
+
+FOUR = ("n1", "n2", "n3", "n4")
+
+
+@pytest.fixture(scope="module")
+def five(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    with running_cluster(tmp_path_factory.mktemp("e2e-apply"), "apply", nodes=5) as cluster:
+        yield cluster
+
+
+def write(cluster: Cluster, *names: str, **keys: object) -> None:
+    """Put these nodes into the inventory."""
+    document = yaml.safe_load(cluster.path.read_text())
+    document["nodes"] = {name: {"address": f"192.0.2.{name.removeprefix('n')}"} for name in names}
+    cluster.path.write_text(yaml.safe_dump({**document, **keys}, sort_keys=False))
+
+
+def outcome(cluster: Cluster, *verb: str) -> dict[str, str]:
+    """Node -> what became of it."""
+    lines = cluster.cli(*verb, str(cluster.path), "--yes", "--json").stdout.splitlines()
+    last = json.loads(lines[-1])
+    assert last["event"] == "outcome", lines
+    return {node["node"]: node["action"] for node in last["nodes"]}
+
+
+@pytest.fixture
+def cluster(five: Cluster) -> Cluster:
+    """Four of five nodes, whole."""
+    write(five, *FOUR)
+    if five.cli("plan", str(five.path), "--json").stdout and set(running(five)) != set(FOUR):
+        outcome(five, "apply")
+    five.settle(FOUR)
+    return five
+
+
+def running(cluster: Cluster) -> list[str]:
+    names = cluster.lab.nodes
+    there = (cluster.lab.exec(name, ["ip", "-o", "link"]).stdout for name in names)
+    return [name for name, links in zip(names, there, strict=True) if "vip-e2e" in links]
+
+
+def test_add_remove_and_replace_a_node(cluster: Cluster) -> None:
+    write(cluster, *FOUR, "n5")
+    with under_probes(cluster) as watched:
+        assert outcome(cluster, "apply") == dict.fromkeys(FOUR, "swapped") | {"n5": "started"}
+        cluster.settle()
+    assert_nothing_noticed(watched.result)
+    assert watched.result.by_node["n5"] > 0
+
+    write(cluster, *FOUR)
+    with under_probes(cluster) as watched:
+        assert outcome(cluster, "apply") == dict.fromkeys(FOUR, "swapped") | {"n5": "stopped"}
+        cluster.settle(FOUR)
+    assert_nothing_noticed(watched.result)
+    for trace in ("/etc/trscaler-gen/e2e", "/run/trscaler-gen/e2e"):
+        assert cluster.lab.exec("n5", ["ls", trace], check=False).returncode != 0
+    assert cluster.lab.exec("n5", ["nft", "list", "ruleset"]).stdout == ""
+
+    write(cluster, "n1", "n2", "n3", "n5")
+    with under_probes(cluster) as watched:
+        assert outcome(cluster, "apply") == {
+            **dict.fromkeys(("n1", "n2", "n3"), "swapped"),
+            "n5": "started",
+            "n4": "stopped",
+        }
+        cluster.settle(("n1", "n2", "n3", "n5"))
+    assert_nothing_noticed(watched.result)
+    assert watched.result.by_node["n5"] > 0
+
+
+def test_rollback_and_apply_again(cluster: Cluster) -> None:
+    generations = {node: cluster.state(node)["generation"] for node in FOUR}
+    write(cluster, *FOUR, "n5")
+    outcome(cluster, "apply")
+    cluster.settle()
+    with under_probes(cluster) as watched:
+        assert outcome(cluster, "rollback") == dict.fromkeys(FOUR, "swapped") | {"n5": "stopped"}
+        cluster.settle(FOUR)
+    assert_nothing_noticed(watched.result)
+    assert {node: cluster.state(node)["generation"] for node in FOUR} == generations
+    with under_probes(cluster) as watched:
+        assert outcome(cluster, "apply") == dict.fromkeys(FOUR, "swapped") | {"n5": "started"}
+        cluster.settle()
+    assert_nothing_noticed(watched.result)
+
+
+def test_applying_again_changes_nothing_and_says_so(cluster: Cluster) -> None:
+    before = {node: cluster.state(node)["generation"] for node in FOUR}
+    done = cluster.cli("apply", str(cluster.path))
+    assert "Nothing to do" in done.stdout
+    assert {node: cluster.state(node)["generation"] for node in FOUR} == before
+    assert cluster.cli("plan", "--detailed-exitcode", str(cluster.path)).returncode == 0
+
+
+def test_rolling_restart_of_keepalived(cluster: Cluster) -> None:
+    with under_probes(cluster) as watched:
+        for node in FOUR:
+            cluster.lab.exec(node, ["sh", "-c", "kill $(cat /run/trscaler-gen/e2e/keepalived.pid)"])
+            cluster.settle(tuple(other for other in FOUR if other != node))
+            assert "serving" in cluster.script(node, "up").stdout
+            cluster.settle(FOUR)
+    assert_nothing_noticed(watched.result)

@@ -1,0 +1,65 @@
+"""How the outcome of a change is told: a line per node, then each error once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from trscaler_gen.cli import report
+from trscaler_gen.console.progress import show_results
+from trscaler_gen.deploy import NodeResult, Report
+from trscaler_gen.errors import NodeError
+
+
+def show_outcome(outcome: Report) -> None:
+    """Print the outcome for a person."""
+    show_results(outcome.nodes)
+    for error in _told_once(result.error for result in outcome.nodes if result.error is not None):
+        report(error)
+
+
+def _told_once(errors: Iterable[NodeError]) -> Iterator[NodeError]:
+    """Each error once, with the names of all nodes that have it."""
+    nodes: dict[tuple[object, ...], list[NodeError]] = {}
+    for error in errors:
+        alike = (error.message, error.hint, error.command, error.status, error.stderr)
+        nodes.setdefault(alike, []).append(error)
+    for same in nodes.values():
+        first = same[0]
+        yield NodeError(
+            ", ".join(error.node for error in same),
+            first.message,
+            hint=first.hint,
+            command=first.command,
+            status=first.status,
+            stderr=first.stderr,
+        )
+
+
+def outcome_as_json(cluster: str, outcome: Report) -> dict[str, object]:
+    """The outcome as one document."""
+    return {
+        "event": "outcome",
+        "cluster": cluster,
+        "complete": outcome.is_complete,
+        "interrupted": outcome.interrupted,
+        "nodes": [_node_as_json(result) for result in outcome.nodes],
+    }
+
+
+def _node_as_json(result: NodeResult) -> dict[str, object]:
+    error = result.error
+    words: dict[str, object] = {
+        "node": result.node,
+        "action": result.action.value,
+        "before": result.before or None,
+        "after": result.after or None,
+        "message": result.message,
+    }
+    if error is not None:
+        words |= {
+            "command": error.command,
+            "status": error.status,
+            "stderr": error.stderr,
+            "hint": error.hint,
+        }
+    return words
