@@ -40,7 +40,7 @@ _SIGNS = {"create": ("+", "green"), "change": ("~", "yellow"), "delete": ("-", "
 _STYLES = {"+": "green", "-": "red", "@": "cyan", " ": ""}
 
 _MARGIN = "  "
-_ACTION_WIDTH = 16
+_ACTION_WIDTH = 13
 _NARROWEST = 24
 _MOST_DIFF_LINES = 200
 _MOST_STDERR_LINES = 5
@@ -87,7 +87,7 @@ class _View:
     def _node(self, alike: Sequence[Step]) -> None:
         step = alike[0]
         sign, style = _LOOKS[step.action]
-        lead = Text(f"{_MARGIN}{sign:<3} {step.action:<{_ACTION_WIDTH - 6}}", style)
+        lead = Text(f"{_MARGIN}{sign:<3} {step.action:<{_ACTION_WIDTH}}", style)
         self._put(lead, f"{headed([each.node for each in alike])}{_generations(alike)}", "bold")
         indent = " " * len(lead)
         if step.services:
@@ -119,11 +119,15 @@ class _View:
 
     def _whole(self, whole: Whole) -> None:
         sign, style = _SIGNS[whole.kind]
-        shown = ", ".join(f"{name} {_range(least, most)}".rstrip() for name, least, most in whole.files)
-        verb = "created" if whole.kind == "create" else "deleted"
         number = counted(len(whole.files), "file")
+        verb = "created" if whole.kind == "create" else "deleted"
         self._put(Text(f"{_MARGIN}{sign} ", style), f"{headed(whole.nodes)}: {number} {verb}", "bold")
-        self._put(f"{_MARGIN}  ", f"{shown}")
+        if whole.kind == "delete":
+            self._put(_MARGIN * 2, ", ".join(name for name, _, _ in whole.files))
+            return
+        width = max(len(name) for name, _, _ in whole.files)
+        for name, least, most in whole.files:
+            self._put(_MARGIN * 2, f"{name:<{width}}  {_range(least, most)}")
 
     def _difference(self, difference: Difference) -> None:
         sign, style = _SIGNS[difference.kind]
@@ -131,7 +135,7 @@ class _View:
         title = Text.assemble(
             (f"{printable(difference.name)}", "bold"), f" on {headed(difference.nodes)}  ", counts
         )
-        self._put(Text(f"{_MARGIN}{sign} ", style), title if difference.lines else _only_tag(difference))
+        self._put(Text(f"{_MARGIN}{sign} ", style), title if difference.lines else _derived(difference))
         self._diff_lines(difference.lines)
 
     def _diff_lines(self, lines: Sequence[Line]) -> None:
@@ -203,14 +207,14 @@ def _generations(alike: Sequence[Step]) -> str:
     return f"  {step.before or 'nothing'} -> {step.after or 'nothing'}"
 
 
-def _only_tag(difference: Difference) -> Text:
-    return Text(f"{printable(difference.name)} on {headed(difference.nodes)}: only the tag of the ruleset")
+def _derived(difference: Difference) -> Text:
+    """Say why there is nothing to see: tags and digests follow from other files."""
+    words = f"on {headed(difference.nodes)}: only what follows from other files (--full shows it)"
+    return Text.assemble((printable(difference.name), "bold"), f" {words}")
 
 
 def _range(least: int, most: int) -> str:
-    if most == 0:
-        return ""
-    return f"({counted(most, 'line')})" if least == most else f"({least} to {most} lines)"
+    return counted(most, "line") if least == most else f"{least} to {most} lines"
 
 
 def _span(word: str, before: int, after: int) -> str:

@@ -10,16 +10,28 @@ import re
 from collections import Counter
 from collections.abc import Callable
 
-from trscaler_gen.secret import redact
-
 _SEED = re.compile(r"(seed[\"']?[ \t]*[:=]?[ \t]*[\"']?)(0x[0-9a-f]+|[0-9]+)", re.IGNORECASE)
 _RULESET_TAG = re.compile(r"^    map \w+?(_[0-9a-f]{8}) \{$", re.MULTILINE)
 _SCRIPT_TAG = re.compile(r"^TAG=[0-9a-f]{8}$", re.MULTILINE)
-_RANKS = re.compile(r"(?:    map rank[0-9]+_TAG \{\n[^}]*\}\n    \}\n\n?)+")
-_RANK = re.compile(r"^    map rank", re.MULTILINE)
-_ORDERS = re.compile(r"(?:^[0-9]{4,5}: [0-9 ]+\n)+", re.MULTILINE)
+#: patterns that begin with plain text are found many times as fast
+_RANK = r"    map rank[0-9]+_TAG \{\n[^}]*\}\n    \}\n\n?"
+_RANKS = re.compile(rf"{_RANK}(?:{_RANK})*")
+_RULES = re.compile(
+    r"(        meta mark set jhash .+ map @rank)0_TAG\n"
+    r"        meta mark @alive goto decide\n"
+    r"(?:\1[0-9]+_TAG\n        meta mark @alive goto decide\n)*"
+)
+_PLACE = re.compile(r"@rank([0-9]+)_TAG$", re.MULTILINE)
+#: how a file begins: with the name of its node
+_HEADING = re.compile(r"\A(# Cluster \S+, )node [^\s,:.]+(?: \(id [0-9]+\))?")
+#: sets have no order, and a node writes itself first
+_NUMBERS = re.compile(r"\{ ([0-9]+(?:, [0-9]+)+) \}")
+#: the last element of a set has no comma, and is another one on every node
+_ELEMENT_COMMA = re.compile(r",(?=  # .*$)", re.MULTILINE)
+_ORDERS = re.compile(r"\n00000?: [0-9 ]+(?:\n[0-9]{4,5}: [0-9 ]+)*")
 #: digests of texts that hold the seed: by trying all seeds it could be found
 _DIGEST = re.compile(r"^(digest|ancestors): .*$", re.MULTILINE)
+_DIGEST_LINES = re.compile(r"^(?:digest: .*|# the locks before .*|ancestors: .*)\n", re.MULTILINE)
 _NO_NEWLINE = "(no newline at the end)"
 
 
@@ -29,9 +41,10 @@ def comparable(before: bytes, after: bytes, *, full: bool) -> tuple[list[str], l
         return _opaque(before), _opaque(after)
     old, new = _decoded(before), _decoded(after)
     if not full:
-        old, new = _untagged(old), _untagged(new)
-        old, new = _collapsed(_RANKS, _ranks_in_words, old, new)
+        # What is long goes first: the other patterns then look at what is left.
+        old, new = _collapsed(_RANKS, _ranks_in_words, _untagged(old), _untagged(new))
         old, new = _collapsed(_ORDERS, _orders_in_words, old, new)
+        old, new = _with_rules_collapsed(_levelled(old), _levelled(new))
     old, new = _without_secrets(old, new)
     return _lines(old), _lines(new)
 
@@ -51,8 +64,20 @@ def _decoded(content: bytes) -> str:
 
 def _untagged(text: str) -> str:
     match = _RULESET_TAG.search(text)
-    text = text.replace(match[1], "_TAG") if match else text
-    return _SCRIPT_TAG.sub("TAG=(of the ruleset)", text)
+    return text.replace(match[1], "_TAG") if match else text
+
+
+def _levelled(text: str) -> str:
+    """Write alike what has no meaning: tags, the order of a set of numbers, digests of the lock."""
+    text = _HEADING.sub(r"\1this node", text)
+    text = _SCRIPT_TAG.sub("TAG=(of the ruleset)", text)
+    text = _NUMBERS.sub(_sorted, text)
+    text = _ELEMENT_COMMA.sub("", text)
+    return _DIGEST_LINES.sub("", text)
+
+
+def _sorted(numbers: re.Match[str]) -> str:
+    return f"{{ {', '.join(sorted(numbers[1].split(', '), key=int))} }}"
 
 
 def _collapsed(
@@ -67,14 +92,26 @@ def _collapsed(
     return pattern.sub(word, old), pattern.sub(word, new)
 
 
+def _with_rules_collapsed(old: str, new: str) -> tuple[str, str]:
+    """Write the rules that look all ranks up as one line, if nothing else looks at a rank in either text."""
+    short = _RULES.sub(_rules_in_words, old), _RULES.sub(_rules_in_words, new)
+    return (old, new) if any(_PLACE.search(text) for text in short) else short
+
+
+def _rules_in_words(match: re.Match[str]) -> str:
+    places = [int(place) for place in _PLACE.findall(match[0])]
+    if places != list(range(len(places))):
+        return match[0]
+    return f"{match[1]}0 to @rank{places[-1]}\n"
+
+
 def _ranks_in_words(maps: str, article: str) -> str:
-    deepest = len(_RANK.findall(maps)) - 1
+    deepest = maps.count("    map rank") - 1
     return f"    # maps rank0 to rank{deepest}: {article} preference orders, as this node needs them\n\n"
 
 
 def _orders_in_words(lines: str, article: str) -> str:
-    count = lines.count("\n")
-    return f"({article} orders of {count} buckets)\n"
+    return f"\n({article} orders of {lines.count(':')} buckets)"
 
 
 def _without_secrets(old: str, new: str) -> tuple[str, str]:
@@ -86,7 +123,7 @@ def _without_secrets(old: str, new: str) -> tuple[str, str]:
     def word(match: re.Match[str]) -> str:
         return match[1] + ("(secret)" if _value(match[2]) == known else "(another secret)")
 
-    return redact(_SEED.sub(word, old)), redact(_SEED.sub(word, new))
+    return _SEED.sub(word, old), _SEED.sub(word, new)
 
 
 def _value(digits: str) -> int | str:

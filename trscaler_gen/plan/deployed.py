@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
+from trscaler_gen.bundle import LOCK
 from trscaler_gen.errors import InputError, NodeError
-from trscaler_gen.lock import Lock, parse_lock
+from trscaler_gen.lock import Lock, carried, parse_lock
 from trscaler_gen.plan.model import Seen, Wanted
-
-LOCK = "lock"
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,11 @@ class Deployed:
         if not counts:
             return None
         return max(counts, key=lambda lock: (counts[lock], lock.epoch, lock.serial))
+
+    @property
+    def running_locks(self) -> tuple[Lock, ...]:
+        """The different locks that are run."""
+        return tuple(dict.fromkeys(self.locks[node] for node in self.running if node in self.locks))
 
     def runners(self, lock: Lock) -> tuple[str, ...]:
         """The nodes that run what was built by this lock."""
@@ -55,14 +60,18 @@ class _Reader:
 
     def __init__(self, wanted: Wanted) -> None:
         self._wanted = wanted
-        # A node's lock does not say who is still to be stopped.
-        self._same = replace(wanted.lock, retired=())
+        self._same = carried(wanted.lock)
+        # All bundles hold the same lock; without any there is no digest that could be equal.
+        locks = (bundle.files.get(LOCK, b"") for bundle in wanted.bundles.values())
+        self._digest = hashlib.sha256(next(locks, b"")).hexdigest()
         self._known: dict[bytes, Lock | str] = {}
 
     def read(self, node: str, seen: Seen) -> Lock | str:
         """Answer a node's lock, or why it cannot be read."""
         bundle = self._wanted.bundles.get(node)
         if bundle is not None and bundle.generation == seen.facts.generation:
+            return self._same
+        if seen.facts.digests.get(LOCK) == self._digest:
             return self._same
         content = seen.files.get(LOCK)
         if content is None:
@@ -73,7 +82,7 @@ class _Reader:
 
     def _parsed(self, content: bytes) -> Lock | str:
         try:
-            lock = replace(parse_lock(content.decode(), LOCK), retired=())
+            lock = carried(parse_lock(content.decode(), LOCK))
         except UnicodeDecodeError:
             return "its lock is not UTF-8"
         except InputError as error:

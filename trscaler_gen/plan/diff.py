@@ -11,6 +11,7 @@ from typing import Literal
 from trscaler_gen.inventory.text import printable
 from trscaler_gen.plan.comparable import comparable, count_lines
 from trscaler_gen.plan.model import FileChange, Kind, Step
+from trscaler_gen.secret import redact
 
 Mark = Literal[" ", "+", "-", "@"]
 
@@ -19,7 +20,9 @@ _CONTEXT = 3
 _MOST_PAIRS = 4_000_000
 _LONGEST_LINE = 400
 #: where a hunk stands: a chain, a section, a function
-_SECTION = re.compile(r"\s*(?:[a-z_]+ [\w .-]*\{|\[\w+\]|\w+\(\) *\{)")
+_SECTION = re.compile(r"\s*(?:[a-z_]+ [\w .-]*\{|\[\w+\]|\w+\(\) *\{)\s*")
+#: an element of a set of peers says whom it is about
+_PEER = re.compile(r"  # (\S+)$")
 
 
 @dataclass(frozen=True)
@@ -60,21 +63,57 @@ class Whole:
 
 
 def differences(steps: Iterable[Step], *, full: bool = False) -> tuple[Difference, ...]:
-    """Compare all changed files, in the order of nodes; with ``full`` also those that come or go whole."""
+    """Compare all changed files, in the order of names; with ``full`` also those that come or go whole."""
     lines = _Lines(full=full)
-    groups: dict[tuple[object, ...], list[str]] = {}
-    shown: dict[tuple[object, ...], tuple[FileChange, tuple[Line, ...]]] = {}
+    groups: dict[tuple[object, ...], list[_Group]] = {}
     for step in steps:
         for change in step.files:
             if change.kind == "change" or full:
-                compared = lines.of(change)
-                key = (change.name, change.kind, tuple(line for line in compared if line.mark in "+-"))
-                groups.setdefault(key, []).append(step.node)
-                shown.setdefault(key, (change, compared))
-    return tuple(
-        Difference(tuple(nodes), shown[key][0].name, shown[key][0].kind, shown[key][1])
-        for key, nodes in groups.items()
-    )
+                _gather(groups, step.node, change, lines.of(change))
+    found = [
+        Difference(tuple(group.nodes), group.change.name, group.change.kind, group.lines)
+        for alike in groups.values()
+        for group in alike
+    ]
+    return tuple(sorted(found, key=lambda difference: difference.name))
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Nodes whose changes are the same; ``peers`` holds the changed lines about each node, by its name.
+
+    A node does not list itself: what is said of it is known only from the others.
+    """
+
+    change: FileChange
+    lines: tuple[Line, ...]
+    nodes: list[str]
+    peers: dict[str, tuple[Line, ...]]
+
+    def takes(self, node: str, peers: dict[str, tuple[Line, ...]]) -> bool:
+        """Take a node in if it says the same of everybody but itself."""
+        missing = self.peers.keys() - peers.keys()
+        new = peers.keys() - self.peers.keys()
+        is_same = all(self.peers[name] == peers[name] for name in self.peers.keys() & peers.keys())
+        if not is_same or missing - {node} or new - {*self.nodes[:1]}:
+            return False
+        self.nodes.append(node)
+        self.peers.update(peers)
+        return True
+
+
+def _gather(
+    groups: dict[tuple[object, ...], list[_Group]], node: str, change: FileChange, lines: tuple[Line, ...]
+) -> None:
+    changed = [line for line in lines if line.mark in "+-"]
+    rest = tuple(line for line in changed if not _PEER.search(line.text))
+    peers: dict[str, tuple[Line, ...]] = {}
+    for line in changed:
+        if match := _PEER.search(line.text):
+            peers[match[1]] = (*peers.get(match[1], ()), line)
+    alike = groups.setdefault((change.name, change.kind, rest), [])
+    if not any(group.takes(node, peers) for group in alike):
+        alike.append(_Group(change, lines, [node], peers))
 
 
 def whole_files(steps: Iterable[Step]) -> tuple[Whole, ...]:
@@ -119,7 +158,7 @@ _Piece = tuple[bool, int, int, int, int]
 
 def _unified(old: list[str], new: list[str], *, clip: bool) -> Iterator[Line]:
     for hunk in _hunks(list(_pieces(old, new))):
-        yield Line("@", _section(old, hunk[0][1]))
+        yield Line("@", _section(old, hunk))
         for is_equal, first, last, first_new, last_new in hunk:
             if is_equal:
                 yield from (_line(" ", text, clip) for text in old[first:last])
@@ -179,14 +218,15 @@ def _with_change(hunk: list[_Piece]) -> Iterator[list[_Piece]]:
         yield hunk
 
 
-def _section(lines: list[str], before: int) -> str:
-    """Find the line that opens what a hunk stands in."""
-    above = (lines[at] for at in range(before - 1, -1, -1))
-    found = next((line for line in above if _SECTION.match(line)), "")
-    return printable(found[:_LONGEST_LINE].strip(" {"))
+def _section(lines: list[str], hunk: list[_Piece]) -> str:
+    """Find the line that opens what a hunk's first change stands in; empty if the hunk shows it."""
+    begin = hunk[0][1]
+    changed = next(first for is_equal, first, *_ in hunk if not is_equal)
+    at = next((at for at in range(changed - 1, -1, -1) if _SECTION.fullmatch(lines[at])), begin)
+    return printable(redact(lines[at][:_LONGEST_LINE].strip(" {"))) if at < begin else ""
 
 
 def _line(mark: Mark, text: str, clip: bool) -> Line:
     if clip and len(text) > _LONGEST_LINE:
         text = f"{text[:_LONGEST_LINE]}... ({len(text)} characters)"
-    return Line(mark, printable(text))
+    return Line(mark, printable(redact(text)))

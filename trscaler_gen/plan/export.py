@@ -44,6 +44,7 @@ def _step(step: Step) -> dict[str, object]:
         "files": [_file(change) for change in step.files],
         "services": list(step.services),
         "drift": list(step.drift),
+        "stops_first": step.stops_first,
         "problem": _problem(step.problem),
     }
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from trscaler_gen.bundle import change_id
 from trscaler_gen.errors import NodeError
+from trscaler_gen.lineage import reinserted
 from trscaler_gen.plan.condition import condition_of
 from trscaler_gen.plan.deployed import Deployed, read_deployed
 from trscaler_gen.plan.judge import disruption, hearers, refusals
@@ -18,7 +19,7 @@ from trscaler_gen.plan.words import listed
 def make_plan(wanted: Wanted, seen: Mapping[str, Seen | NodeError]) -> Plan:
     """Compare what every node runs with what the inventory asks for."""
     deployed = read_deployed(wanted, seen)
-    steps = tuple(_steps(wanted, seen))
+    steps = tuple(_steps(wanted, seen, deployed))
     base = deployed.base
     return Plan(
         cluster=wanted.inventory.cluster,
@@ -37,9 +38,10 @@ def make_plan(wanted: Wanted, seen: Mapping[str, Seen | NodeError]) -> Plan:
     )
 
 
-def _steps(wanted: Wanted, seen: Mapping[str, Seen | NodeError]) -> Iterator[Step]:
+def _steps(wanted: Wanted, seen: Mapping[str, Seen | NodeError], deployed: Deployed) -> Iterator[Step]:
+    again = {name for lock in deployed.running_locks for name in reinserted(lock, wanted.lock)}
     for node, bundle in wanted.bundles.items():
-        yield member_step(node, bundle, seen.get(node))
+        yield member_step(node, bundle, seen.get(node), is_reinserted=node in again)
     for node, retired in wanted.departed.items():
         there = seen.get(node)
         if isinstance(there, Seen):
@@ -66,7 +68,7 @@ def _notes(
     for node, why in deployed.unreadable.items():
         if node in deployed.running:
             yield f"{node}: {why}: what its traffic does is not counted"
-    locks = list(dict.fromkeys(deployed.locks[node] for node in deployed.running if node in deployed.locks))
+    locks = deployed.running_locks
     if len(locks) > 1 and deployed.base:
         groups = (f"{listed(deployed.runners(lock))} of serial {lock.serial}" for lock in locks)
         yield (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 from trscaler_gen.bundle import MANIFEST, SCRIPT, Bundle
 from trscaler_gen.errors import NodeError
@@ -23,24 +24,29 @@ _RULESET_DRIFT = {
 }
 
 
-def member_step(node: str, bundle: Bundle, seen: Seen | NodeError | None) -> Step:
-    """Decide what becomes of a node of the inventory."""
+def member_step(
+    node: str, bundle: Bundle, seen: Seen | NodeError | None, *, is_reinserted: bool = False
+) -> Step:
+    """Decide what becomes of a node of the inventory; ``is_reinserted``: see ``lineage.reinserted``."""
     if not isinstance(seen, Seen):
         return blocked_step(node, seen, bundle.generation)
     facts = seen.facts
-    if facts.generation == bundle.generation and facts.is_whole:
-        return Step(node, StepAction.NONE, facts.generation, bundle.generation)
     files = file_changes(bundle.files, seen)
-    action = _action(facts, bundle, seen)
-    return Step(
+    is_as_wanted = facts.generation == bundle.generation and facts.is_whole and not files
+    stops_first = is_reinserted and facts.runs
+    if is_as_wanted and not stops_first:
+        return Step(node, StepAction.NONE, facts.generation, bundle.generation)
+    action = StepAction.RESTART if stops_first else _action(facts, bundle, seen)
+    step = Step(
         node,
         action,
         before=facts.running,
         after=bundle.generation,
         files=files,
-        services=_services(action, facts, bundle, seen, files),
         drift=tuple(_drift(facts)),
+        stops_first=stops_first,
     )
+    return replace(step, services=_services(bundle, seen, step))
 
 
 def departed_step(node: str, seen: Seen) -> Step:
@@ -110,18 +116,22 @@ def _action(facts: Facts, bundle: Bundle, seen: Seen) -> StepAction:
     return StepAction.SWAP
 
 
-def _services(
-    action: StepAction, facts: Facts, bundle: Bundle, seen: Seen, files: tuple[FileChange, ...]
-) -> tuple[str, ...]:
-    if action is StepAction.START:
+def _services(bundle: Bundle, seen: Seen, step: Step) -> tuple[str, ...]:
+    """Say what of the host is touched by a step."""
+    if step.action is StepAction.START:
         return ("ruleset loaded, addresses up, keepalived started",)
-    if action is StepAction.RESTART:
-        return tuple(_restarted(facts, frame_changes(bundle, seen)))
-    return tuple(_swapped(facts, bundle, seen, {change.name for change in files}))
+    if step.action is StepAction.RESTART:
+        return tuple(_restarted(seen.facts, frame_changes(bundle, seen), stops_first=step.stops_first))
+    return tuple(_swapped(bundle, seen, {change.name for change in step.files}))
 
 
-def _restarted(facts: Facts, changes: tuple[tuple[str, str, str], ...]) -> Iterator[str]:
-    yield "taken down and up again"
+def _restarted(
+    facts: Facts, changes: tuple[tuple[str, str, str], ...], *, stops_first: bool
+) -> Iterator[str]:
+    if stops_first:
+        yield "removed and added again since: goes silent before the others change, starts after them"
+    else:
+        yield "taken down and up again"
     words = {word for word, _, _ in changes}
     if "link" in words or "device" in words:
         yield "macvlan made again on another link"
@@ -131,7 +141,8 @@ def _restarted(facts: Facts, changes: tuple[tuple[str, str, str], ...]) -> Itera
         yield "keepalived started"
 
 
-def _swapped(facts: Facts, bundle: Bundle, seen: Seen, names: set[str]) -> Iterator[str]:
+def _swapped(bundle: Bundle, seen: Seen, names: set[str]) -> Iterator[str]:
+    facts = seen.facts
     if RULESET in names or facts.ruleset != "intact" or facts.loaded != facts.generation:
         yield "ruleset swapped in place"
     before, after = (_addresses(files.get(SCRIPT)) for files in (seen.files, bundle.files))
