@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -84,13 +85,31 @@ def _event_table(rows: Sequence[Mapping[str, Any]]) -> str:
 def _deployment(rows: Sequence[Mapping[str, Any]]) -> str:
     text = """## A lab, and deploying to it
 
-Seconds, one run each. *Up*: `trscaler-gen lab up`, until every node's sshd and responder answer. *Apply*:
-`trscaler-gen apply` from bare nodes until each of them serves. *Again*: `apply` when nothing has changed.
+Seconds, from a cold interpreter to its end; where there are several runs, the median and the worst. All nodes
+run on this one machine. *First*: nothing is deployed yet, and at the end every node serves. *Same*: there is
+nothing to do. *Change*: every node gets another virtual address. The goals for 32 nodes: a plan at most 5 s,
+an apply from nothing at most 25 s, one with nothing to do at most 6 s.
 
 """
-    head = ["nodes", "up", "apply", "again", "down"]
-    keys = ("up_s", "apply_s", "unchanged_s", "down_s")
-    return text + table(head, ([str(row["nodes"]), *(f"{row[key]:.1f}" for key in keys)] for row in rows))
+    head = ["", *(f"{row['nodes']} nodes" for row in rows)]
+    steps = {
+        "`lab up`": "up_s",
+        "`plan`, first": "plan_first_s",
+        "`apply`, first": "apply_first_s",
+        "`plan`, same": "plan_same_s",
+        "`apply`, same": "apply_same_s",
+        "`plan`, change": "plan_change_s",
+        "`apply`, change": "apply_change_s",
+        "`status`": "status_s",
+        "`lab down`": "down_s",
+    }
+    return text + table(head, ([name, *(_seconds(row[key]) for row in rows)] for name, key in steps.items()))
+
+
+def _seconds(measured: float | Sequence[float]) -> str:
+    if isinstance(measured, float):
+        return f"{measured:.1f}"
+    return f"{statistics.median(measured):.1f} ({max(measured):.1f})"
 
 
 def _build(rows: Sequence[Mapping[str, Any]], runs: int) -> str:

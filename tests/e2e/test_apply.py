@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import pytest
 import yaml
 
-from .cluster import Cluster, running_cluster
-from .events import assert_nothing_noticed, under_probes
+from .cluster import Cluster, eventually, running_cluster
+from .events import DAEMONS, assert_nothing_noticed, under_probes
 
 FOUR = ("n1", "n2", "n3", "n4")
 
@@ -104,11 +104,15 @@ def test_applying_again_changes_nothing_and_says_so(cluster: Cluster) -> None:
     assert cluster.cli("plan", "--detailed-exitcode", str(cluster.path)).returncode == 0
 
 
+def stop_keepalived(cluster: Cluster, node: str) -> None:
+    cluster.lab.exec(node, ["sh", "-c", f"kill {DAEMONS}"])
+    eventually(lambda: cluster.state(node)["keepalived"] == "stopped", f"keepalived of {node} has stopped")
+
+
 def test_rolling_restart_of_keepalived(cluster: Cluster) -> None:
     with under_probes(cluster) as watched:
         for node in FOUR:
-            cluster.lab.exec(node, ["sh", "-c", "kill $(cat /run/trscaler-gen/e2e/keepalived.pid)"])
-            cluster.settle(tuple(other for other in FOUR if other != node))
+            stop_keepalived(cluster, node)
             assert "serving" in cluster.script(node, "up").stdout
             cluster.settle(FOUR)
     assert_nothing_noticed(watched.result)
