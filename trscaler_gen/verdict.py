@@ -68,8 +68,9 @@ class Verdict:
     """Who owns what, and why not everything is owned once.
 
     ``buckets`` counts all, ``one`` those with exactly one owner; ``none`` and ``unknown`` list buckets, as
-    does ``several``, by their owners' names. ``owned`` counts every node's buckets. ``faults`` and ``doubts``
-    are sentences that name nodes; ``notes`` are what an operator should know of a cluster that is well.
+    does ``several``, by their owners' names. ``owned`` counts every node's buckets, None where that cannot be
+    told. ``faults`` and ``doubts`` are sentences that name nodes; ``notes`` are what an operator should know of
+    a cluster that is well.
     """
 
     state: State
@@ -78,7 +79,7 @@ class Verdict:
     none: tuple[int, ...] = ()
     several: Mapping[tuple[str, ...], tuple[int, ...]] = field(default_factory=dict)
     unknown: tuple[int, ...] = ()
-    owned: Mapping[str, int] = field(default_factory=dict)
+    owned: Mapping[str, int | None] = field(default_factory=dict)
     sights: Mapping[str, Sight] = field(default_factory=dict)
     faults: tuple[str, ...] = ()
     doubts: tuple[str, ...] = ()
@@ -106,7 +107,7 @@ def judge(members: Sequence[Member]) -> Verdict:
         none=tuple(count.none),
         several={owners: tuple(buckets) for owners, buckets in count.several.items()},
         unknown=tuple(count.unknown),
-        owned={member.name: len(scene.accepted[member.name]) for member in members},
+        owned={member.name: scene.owned_by(member) for member in members},
         sights={member.name: scene.sight(member) for member in members if member.lock and member.facts},
         faults=faults,
         doubts=doubts,
@@ -183,6 +184,10 @@ class _Scene:
         """Nodes that accept anything, and whose lock is such."""
         return tuple(m.name for m in self.members if m.lock and self.accepted[m.name] and condition(m.lock))
 
+    def owned_by(self, member: Member) -> int | None:
+        """How many buckets a node accepts; None: it cannot be told."""
+        return None if self.answers[member.name] is _Answers.UNKNOWN else len(self.accepted[member.name])
+
     def sight(self, member: Member) -> Sight:
         """Whom a node sees of those that its tables know."""
         assert member.lock is not None and member.facts is not None
@@ -242,7 +247,7 @@ class _Scene:
         ):
             yield "in the inventory, but not applied yet"
         elif facts.runs and member.wanted and facts.generation != member.wanted:
-            yield "does not run what the inventory and the lock beside it say"
+            yield "another generation is wanted there"
         if facts.unconfirmed:
             yield "goes back to what it ran before, unless its change is confirmed in time"
         if facts.holder:
