@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import sys
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
+from time import sleep as pause
 
 import click
 
@@ -114,7 +114,6 @@ def survey_clusters(
     *,
     parallel: int,
     on_new_key: Callable[[str], None] | None = None,
-    wait: Callable[[float], None] = time.sleep,
 ) -> tuple[ClusterStatus, ...]:
     """Ask all nodes of all clusters at once; those of a cluster that looks unwell are asked once more."""
     keys = {
@@ -140,7 +139,7 @@ def survey_clusters(
         statuses = _judge_all(clusters, keys, survey, answers)
         again = _to_ask_again(keys, statuses, answers)
         if again:
-            wait(_SECOND_LOOK_S)
+            pause(_SECOND_LOOK_S)
             answers |= survey.observe(again)
             statuses = _judge_all(clusters, keys, survey, answers)
     return statuses
