@@ -232,14 +232,14 @@ cluster: web
 link: eth0
 virtual_addresses: [192.0.2.100]
 health: {command: [/usr/bin/app-ok]}
-ssh: {user: admin, port: 2222, identity_file: /root/key, connect_timeout_s: 5}
+ssh: {user: admin, sudo: true, port: 2222, identity_file: /root/key, connect_timeout_s: 5}
 nodes:
   n1: {address: 192.0.2.1}
   n2:
     address: 192.0.2.2
     link: bond0
     health: {command: [/usr/bin/other-ok], interval_s: 7}
-    ssh: {user: root, host: n2.example.net}
+    ssh: {user: root, sudo: false, host: n2.example.net}
   n3: {address: 192.0.2.3, ssh: {connect_timeout_s: 10, port: null}}
 """
 
@@ -260,7 +260,12 @@ def test_a_nodes_link_and_health_replace_the_clusters() -> None:
 def test_a_nodes_ssh_settings_go_over_the_clusters_key_by_key() -> None:
     inventory = parse(OVERRIDES)
     expected = Ssh(
-        user="root", port=2222, host="n2.example.net", identity_file="/root/key", connect_timeout_s=5
+        user="root",
+        sudo=False,
+        port=2222,
+        host="n2.example.net",
+        identity_file="/root/key",
+        connect_timeout_s=5,
     )
     assert inventory.ssh_of("n2") == expected
 

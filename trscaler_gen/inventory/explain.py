@@ -188,6 +188,7 @@ def _plain(error: ErrorDetails, path: KeyPath) -> Explanation:
 
 _EXPLAINERS: dict[str, Callable[[ErrorDetails, KeyPath], Explanation]] = {
     "int_type": _not_a_number,
+    "bool_type": _wrong("true or false"),
     "greater_than_equal": _out_of_range,
     "less_than_equal": _out_of_range,
     "multiple_of": _out_of_range,

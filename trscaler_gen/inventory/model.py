@@ -163,6 +163,13 @@ class Ssh(Model):
         UserName | None,
         Field(description="Log in as; without it what the ssh config says, else root."),
     ] = None
+    sudo: Annotated[
+        bool | None,
+        Field(
+            strict=True,
+            description="Whether commands go through `sudo -n`; without it exactly if the user is not root.",
+        ),
+    ] = None
     port: Annotated[
         int | None,
         Field(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 
@@ -12,6 +13,13 @@ _CHUNK_BYTES = 1 << 21
 
 #: how long a hang-up may take before the connection counts as stuck
 _HANG_UP_S = 2.0
+
+#: paramiko's for a channel that was closed without one
+_NO_STATUS = -1
+
+
+class Killed(EOFError):
+    """A command has ended without an exit status: by a signal."""
 
 
 class _Bell(threading.Event):
@@ -63,6 +71,15 @@ class Line:
         stderr = self.channel.recv_stderr(_CHUNK_BYTES) if self.channel.recv_stderr_ready() else b""
         return stdout, stderr
 
+    def await_status(self, deadline: float) -> int:
+        """The exit status; raises TimeoutError, Killed, or EOFError when the connection has broken."""
+        if not self.channel.status_event.wait(max(0.0, deadline - time.monotonic())):
+            raise TimeoutError
+        status = self.channel.recv_exit_status()
+        if status == _NO_STATUS:
+            raise Killed if self._transport.is_active() else EOFError("closed without an exit status")
+        return status
+
     def hang_up(self) -> None:
         """Close the channel; the command sees the end of its input, and no reader for its output.
 
@@ -70,7 +87,7 @@ class Line:
         """
         if self.channel.closed:
             return
-        closer = threading.Thread(target=self.channel.close, daemon=True, name="ssh-hang-up")
+        closer = threading.Thread(target=_close, args=(self.channel,), daemon=True, name="ssh-hang-up")
         closer.start()
         closer.join(_HANG_UP_S)
         if closer.is_alive():
@@ -87,9 +104,15 @@ def _open(transport: Transport, timeout_s: float) -> Channel:
         raise
 
 
+def _close(channel: Channel) -> None:
+    # On a connection that has broken there is nothing left to close.
+    with contextlib.suppress(OSError, EOFError, SSHException):
+        channel.close()
+
+
 def _execute(channel: Channel, command: str, deadline: float) -> None:
     """As ``exec_command``, which would wait for its answer without a limit."""
-    watchdog = threading.Timer(deadline - time.monotonic(), channel.close)
+    watchdog = threading.Timer(deadline - time.monotonic(), _close, (channel,))
     watchdog.daemon = True
     watchdog.start()
     try:

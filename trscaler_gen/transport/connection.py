@@ -14,8 +14,9 @@ import paramiko
 from trscaler_gen.errors import NodeError
 from trscaler_gen.transport import command, host_key
 from trscaler_gen.transport.authentication import authenticate
-from trscaler_gen.transport.command import Completed, harmless
+from trscaler_gen.transport.command import Completed, Remote, harmless
 from trscaler_gen.transport.proxy import Proxy
+from trscaler_gen.transport.session import Session
 from trscaler_gen.transport.target import Target
 
 # Best first, and nothing that OpenSSH itself has retired.
@@ -51,7 +52,7 @@ class Connection:
 
     def run(self, argv: Sequence[str], *, stdin: bytes = b"", timeout_s: float) -> Completed:
         """Run a command; any exit status is a result. Raises NodeError on a broken connection or timeout."""
-        return command.run(self._alive(), self.target.node, argv, stdin=stdin, timeout_s=timeout_s)
+        return command.run(self._remote(), argv, stdin=stdin, timeout_s=timeout_s)
 
     def fetch(
         self, argv: Sequence[str], *, timeout_s: float, limit_bytes: int = command.FETCH_LIMIT_BYTES
@@ -60,14 +61,16 @@ class Connection:
 
         Raises NodeError, with what it said on standard error, unless it exits 0 within the limits.
         """
-        return command.fetch(
-            self._alive(), self.target.node, argv, timeout_s=timeout_s, limit_bytes=limit_bytes
-        )
+        return command.fetch(self._remote(), argv, timeout_s=timeout_s, limit_bytes=limit_bytes)
 
-    def _alive(self) -> paramiko.Transport:
+    def start(self, argv: Sequence[str]) -> Session:
+        """Start a command that is to live on; the caller closes the session. Raises NodeError."""
+        return Session(self._remote(), argv, timeout_s=self.target.connect_timeout_s)
+
+    def _remote(self) -> Remote:
         if self._transport is None:
             raise NodeError(self.target.node, "the connection was closed")
-        return self._transport
+        return Remote(self._transport, self.target.node, self.target.user if self.target.sudo else "")
 
     def close(self) -> None:
         """Hang up, and end the ProxyCommand if there is one; safe to call twice."""

@@ -29,13 +29,15 @@ _SETTING = re.compile(r"\s*(\w+)(?:\s*=\s*|\s+)(.+?)\s*$")
 class Target:
     """Everything that a connection to one node needs to know.
 
-    ``known_as`` is the node's name in known_hosts; ``alias`` is the name that was looked up in ssh_config.
+    ``known_as`` is the node's name in known_hosts; ``alias`` is the name that was looked up in ssh_config;
+    ``sudo`` says that commands go through sudo.
     """
 
     node: str
     host: str
     port: int
     user: str
+    sudo: bool
     alias: str
     known_as: str
     known_hosts: tuple[Path, ...]
@@ -70,13 +72,14 @@ def resolve(node: str, address: str, ssh: Ssh) -> Target:
 
 
 def _target(node: str, alias: str, ssh: Ssh, options: SSHConfigDict, config: Path | None) -> Target:
-    host, port = options["hostname"], int(options["port"])
+    host, port, user = options["hostname"], int(options["port"]), options["user"]
     files = options.get("identityfile", _default_identities())
     return Target(
         node=node,
         host=host,
         port=port,
-        user=options["user"],
+        user=user,
+        sudo=user != "root" if ssh.sudo is None else ssh.sudo,
         alias=alias,
         known_as=options.get("hostkeyalias") or name_of(host, port),
         known_hosts=_known_hosts(options),
