@@ -707,6 +707,7 @@ go_back() {
         restore_current
         return
     fi
+    [ -e "$(script_of "$PREVIOUS")" ] || die "generation $PREVIOUS, which ran before, is not here any more"
     [ "$(frame_of "$NOW")" = "$(frame_of "$PREVIOUS")" ] || on_the_way_back "$NOW" down
     ! is_loaded || on_the_way_back "$PREVIOUS" swap || on_the_way_back "$NOW" down
     on_the_way_back "$PREVIOUS" up
