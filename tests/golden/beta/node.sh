@@ -419,9 +419,9 @@ daemon() {
 # Whether the command line of process $1 has $2 in it. The shell leaves out the NULs between the words; the process
 # may be gone, or a zombie, which has no command line.
 runs_with() {
-    [ -n "$1" ] || return 1
-    { read -r line <"/proc/$1/cmdline"; } 2>/dev/null || :
-    case ${line-} in *"$2"*) ;; *) return 1 ;; esac
+    words=
+    [ -z "$1" ] || { read -r words <"/proc/$1/cmdline"; } 2>/dev/null || :
+    case $words in *"$2"*) ;; *) return 1 ;; esac
 }
 
 # Ours, not the host's own.
