@@ -202,7 +202,7 @@ def test_an_unreachable_node_that_nobody_hears_is_dead() -> None:
     verdict = judge(members)
     assert verdict.all_owned_once
     assert verdict.state is State.DEGRADED
-    assert verdict.faults == ("n3: not reachable, and no other node hears it",)
+    assert verdict.faults == ("n3: could not be asked, and no other node hears it",)
 
 
 def test_an_unreachable_node_that_is_heard_may_own_what_is_its_own() -> None:
@@ -212,7 +212,7 @@ def test_an_unreachable_node_that_is_heard_may_own_what_is_its_own() -> None:
     assert verdict.state is State.UNKNOWN
     assert verdict.owned["n3"] is None
     assert (verdict.one, len(verdict.unknown)) == (BUCKETS * 3 // 4, BUCKETS // 4)
-    assert verdict.doubts == ("n3: not reachable, but heard by n1, n2, n4",)
+    assert verdict.doubts == ("n3: could not be asked, but is heard by n1, n2, n4",)
 
 
 def test_an_unreachable_node_may_double_what_another_took_that_does_not_hear_it() -> None:
@@ -236,7 +236,7 @@ def test_a_certain_fault_outweighs_a_doubt() -> None:
 def test_nobody_reachable_tells_nothing() -> None:
     verdict = judge([unreachable(one) for one in cluster(3)])
     assert (verdict.state, verdict.buckets, verdict.all_owned_once) == (State.UNKNOWN, 0, False)
-    assert verdict.doubts == ("n1, n2, n3: not reachable, and no node that could hear it was",)
+    assert verdict.doubts == ("n1, n2, n3: could not be asked, nor could any node that would hear it",)
 
 
 @pytest.mark.parametrize("ruleset", ["altered", "unfinished"])
@@ -311,6 +311,28 @@ def test_a_node_that_left_and_is_not_reachable() -> None:
     verdict = judge([*members, gone])
     assert verdict.state is State.HEALTHY
     assert "power it off for good" in verdict.notes[0]
+
+
+def test_a_node_that_nobody_asked_is_not_forgotten() -> None:
+    """The inventory here does not know it, and its buckets are not without an owner for that."""
+    members = cluster(4)[:3]
+    verdict = judge(members)
+    assert verdict.state is State.UNKNOWN
+    assert (verdict.none, len(verdict.unknown)) == ((), BUCKETS // 4)
+    assert verdict.doubts == ("n4: could not be asked, but is heard by n1, n2, n3",)
+    assert judge([replace(one, address=one.address + 100) for one in members]).doubts
+
+
+@pytest.mark.parametrize("way_back", ["unconfirmed", "returning", "stuck"])
+def test_a_change_that_goes_back_is_told(way_back: str) -> None:
+    members = cluster(2)
+    members[0] = with_facts(members[0], unconfirmed="0123456789ab", way_back=way_back)
+    verdict = judge(members)
+    assert verdict.state is (State.DEGRADED if way_back == "stuck" else State.HEALTHY)
+    assert (
+        len([text for text in (*verdict.faults, *verdict.notes) if " back to what it ran before" in text])
+        == 1
+    )
 
 
 def test_an_inventory_that_is_ahead_is_healthy() -> None:

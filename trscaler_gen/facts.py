@@ -26,7 +26,8 @@ class Facts:
     what keepalived said last (MASTER, FAULT, ...); ``units`` intact, altered or none. ``alive`` are the node
     ids that its kernel holds for alive now, its own among them while it serves; ``fenced``: it stands aside
     because its peers know of a newer epoch or serial. ``unconfirmed`` is the token of a change that it will
-    take back by itself. ``change`` is the last change in its history, ``holder`` who deploys to it now.
+    take back by itself, ``way_back`` how far that has come: unconfirmed, returning, stuck or none. ``change``
+    is the last change in its history, ``holder`` who deploys to it now.
 
     ``digests`` are the SHA-256 of the current generation's files as they lie there, ``listed`` those that its
     manifest lists, both by file name.
@@ -53,6 +54,7 @@ class Facts:
     units: str = "none"
     runs: bool = False
     unconfirmed: str = ""
+    way_back: str = "none"
     node_id: int = 0
     alive: frozenset[int] = frozenset()
     accepted: int = 0
@@ -118,6 +120,7 @@ def parse_facts(text: str) -> Facts:
         units=said.get("units", "none"),
         runs=said.get("running") == "yes",
         unconfirmed=said.get("unconfirmed", ""),
+        way_back=said.get("return", "none"),
         node_id=_number(said, "node_id"),
         alive=frozenset(
             int(word) for word in said.get("alive", "").split() if word.isascii() and word.isdigit()

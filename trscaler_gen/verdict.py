@@ -4,10 +4,12 @@ Each node decides alone: it accepts a bucket if it is itself the first node of t
 tables that it runs, that is in its own ``alive`` set. So the owners of every bucket can be counted from all
 nodes' tables and sets, and where a bucket has none or two, the nodes that differ can be named.
 
-What a node accepts cannot be told where it was not reached but is heard, where its ruleset is not what was
+What a node accepts cannot be told where it could not be asked but is heard, where its ruleset is not what was
 applied, or where the tables that it runs could not be read. Such a node is taken to see its peers as they are
 seen by the others: what would be its own then is unknown; where another accepts that already, too.
-A node that was not reached and that nobody hears who should counts as dead.
+A node that could not be asked, and that nobody hears who should, counts as dead.
+
+A node that others' tables know and that is not among those given counts as one that could not be asked.
 
 Nodes of different seeds, inputs or numbers of buckets do not mean the same packets by a bucket. Buckets are
 then those of the largest group, and one counts as having two owners, or none, if this is true for some of its
@@ -69,8 +71,8 @@ class Verdict:
 
     ``buckets`` counts all, ``one`` those with exactly one owner; ``none`` and ``unknown`` list buckets, as
     does ``several``, by their owners' names. ``owned`` counts every node's buckets, None where that cannot be
-    told. ``faults`` and ``doubts`` are sentences that name nodes; ``notes`` are what an operator should know of
-    a cluster that is well.
+    told. ``faults`` and ``doubts`` are sentences that name nodes; ``notes`` are what an operator should know
+    of a cluster that is well.
     """
 
     state: State
@@ -137,7 +139,8 @@ class _Scene:
     """All nodes of one cluster, and what follows from each one's own state."""
 
     def __init__(self, members: Sequence[Member]) -> None:
-        self.members = members = _sharing_locks(members)
+        members = _sharing_locks(members)
+        self.members = members = [*members, *_strangers(members)]
         #: the nodes that have rules, and tables that could be read
         self.running = [m for m in members if m.facts and m.lock and m.facts.ruleset != "missing"]
         self._ids = {id(m.lock): {n.address: n.node_id for n in m.lock.nodes} for m in members if m.lock}
@@ -206,7 +209,7 @@ class _Scene:
             return
         if facts is None:
             if self.answers[member.name] is _Answers.NOTHING:
-                yield "not reachable, and no other node hears it"
+                yield "could not be asked, and no other node hears it"
         elif not facts.runs and facts.ruleset == "missing":
             if self.is_expected(member):
                 yield "runs nothing"
@@ -222,9 +225,9 @@ class _Scene:
         facts = member.facts
         if facts is None:
             if self.hearers[member.name]:
-                yield f"not reachable, but heard by {named(self.hearers[member.name])}"
+                yield f"could not be asked, but is heard by {named(self.hearers[member.name])}"
             elif not self.witnesses[member.name] and not member.has_left:
-                yield "not reachable, and no node that could hear it was"
+                yield "could not be asked, nor could any node that would hear it"
         elif _is_mute(facts):
             yield "runs files of an earlier release that do not say whom it sees: apply"
         elif facts.ruleset == "intact" and facts.node_id in facts.alive and member.lock is None:
@@ -248,7 +251,9 @@ class _Scene:
             yield "in the inventory, but not applied yet"
         elif facts.runs and member.wanted and facts.generation != member.wanted:
             yield "another generation is wanted there"
-        if facts.unconfirmed:
+        if facts.way_back == "returning":
+            yield "is going back to what it ran before"
+        elif facts.unconfirmed and facts.way_back != "stuck":
             yield "goes back to what it ran before, unless its change is confirmed in time"
         if facts.holder:
             yield f"{facts.holder} deploys to it now"
@@ -266,6 +271,18 @@ def _sharing_locks(members: Iterable[Member]) -> list[Member]:
     return shared
 
 
+def _strangers(members: Sequence[Member]) -> list[Member]:
+    """Nodes that somebody's tables know, and nobody has asked."""
+    known, names = {m.address for m in members}, {m.name for m in members}
+    found: dict[IPv4Address, str] = {}
+    for lock in {id(m.lock): m.lock for m in members if m.lock and m.facts and m.facts.runs}.values():
+        found |= {node.address: node.name for node in lock.nodes if node.address not in known}
+    return [
+        Member(f"{name}@{address}" if name in names else name, address, None, has_left=True)
+        for address, name in found.items()
+    ]
+
+
 def _is_mute(facts: Facts) -> bool:
     return facts.serving and facts.node_id == 0
 
@@ -276,7 +293,7 @@ def _departure(member: Member, hearers: Sequence[str]) -> str:
         return f"has left the inventory; {stops}"
     if hearers:
         return "has left the inventory, but was not stopped"
-    return "has left the inventory and was not reached: power it off for good, then apply with --forget"
+    return "has left the inventory and could not be asked: power it off for good, then apply with --forget"
 
 
 def _troubles(facts: Facts) -> Iterator[str]:
@@ -293,12 +310,19 @@ def _troubles(facts: Facts) -> Iterator[str]:
         yield "keepalived does not run"
     elif facts.ruleset != "missing" and facts.node_id not in facts.alive and not _is_mute(facts):
         yield f"sends no heartbeats (keepalived says {facts.heartbeat or 'nothing'})"
+    yield from _drift(facts)
+
+
+def _drift(facts: Facts) -> Iterator[str]:
+    """What is not as it was applied, and what could not be taken back."""
     if facts.edited_files:
         yield f"files edited on the node: {', '.join(facts.edited_files)}"
     if facts.digests.keys() - facts.listed.keys():
         yield f"files of somebody else: {', '.join(sorted(facts.digests.keys() - facts.listed.keys()))}"
     if facts.units == "altered":
         yield "its systemd units were altered"
+    if facts.way_back == "stuck":
+        yield "could not go back to what it ran before: apply again"
 
 
 def _grouped(members: Iterable[Member], texts_of: Callable[[Member], Iterable[str]]) -> tuple[str, ...]:

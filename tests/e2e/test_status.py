@@ -120,7 +120,7 @@ def test_a_node_that_is_cut_off_is_named(three: Cluster) -> None:
     finally:
         three.lab.mend("n2")
     assert document["state"] == "degraded"
-    assert document["faults"] == ["n2: not reachable, and no other node hears it"]
+    assert document["faults"] == ["n2: could not be asked, and no other node hears it"]
     assert document["buckets"]["one_owner"] == 1024
 
 
@@ -131,7 +131,7 @@ def test_a_node_that_cannot_be_asked_but_is_heard(three: Cluster) -> None:
     finally:
         three.lab.exec("n2", ["nft", "delete", "table", "inet", "shut"])
     assert (document["state"], document["exit"]) == ("unknown", 1)
-    assert document["doubts"] == ["n2: not reachable, but heard by n1, n3"]
+    assert document["doubts"] == ["n2: could not be asked, but is heard by n1, n3"]
     assert len(document["buckets"]["unknown"]) in (341, 342)
 
 

@@ -185,7 +185,7 @@ def test_who_cannot_be_reached_is_not_asked_again(world: World) -> None:
     del world.nodes["192.0.2.3"]
     document = world.document(path)
     assert (document["state"], document["exit"]) == ("unknown", 1)
-    assert document["doubts"] == ["n3: not reachable, but heard by n1, n2"]
+    assert document["doubts"] == ["n3: could not be asked, but is heard by n1, n2"]
     assert document["nodes"][2]["error"] == "connection refused"
     assert [node.looked for node in world.nodes.values()] == [2, 2]
 

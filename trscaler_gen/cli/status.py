@@ -26,6 +26,7 @@ from trscaler_gen.inventory.load import load_inventory
 from trscaler_gen.inventory.model import Inventory
 from trscaler_gen.lock import Lock, RetiredNode, carried
 from trscaler_gen.pipeline import compile_inventory
+from trscaler_gen.secret import redact
 from trscaler_gen.transport import Connection
 from trscaler_gen.verdict import Member, Sight, judge
 
@@ -252,8 +253,8 @@ def _node_as_json(status: ClusterStatus, member: Member) -> dict[str, object]:
     words: dict[str, object] = {
         "node": member.name,
         "address": str(member.address),
-        "reachable": member.facts is not None,
-        "error": error.message if error else None,
+        "reachable": error is None or error.status is not None,
+        "error": redact(error.message) if error else None,
         "hint": error.hint or None if error else None,
         "has_left": member.has_left,
         "wanted": member.wanted or None,

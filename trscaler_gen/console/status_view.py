@@ -119,7 +119,7 @@ def _troubled(status: ClusterStatus) -> set[str]:
 def _row(status: ClusterStatus, member: Member, *, compact: bool = False) -> tuple[str, ...]:
     facts, owned = member.facts, status.verdict.owned.get(member.name)
     if facts is None:
-        return (member.name, "not reachable", "-", "-", "-", "-", _share(owned, status.verdict), "-", "-")
+        return (member.name, "no answer", "-", "-", "-", "-", _share(owned, status.verdict), "-", "-")
     counter = _compact if compact else str
     return (
         member.name,

@@ -13,7 +13,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, TypeVar
 
 from trscaler_gen.bundle import LOCK
-from trscaler_gen.deploy.fleet import Event, Fleet, Phase
+from trscaler_gen.deploy.fleet import Event, Fleet, Interrupted, Phase
 from trscaler_gen.deploy.node import observe
 from trscaler_gen.errors import InputError, NodeError
 from trscaler_gen.facts import ROOT, Facts
@@ -24,6 +24,9 @@ if TYPE_CHECKING:  # paramiko is imported by those who connect
     from trscaler_gen.transport import Connection
 
 T = TypeVar("T")
+
+#: to as many nodes connections stay open from one question to the next
+MAX_OPEN = 64
 
 _FETCH_TIMEOUT_S = 60.0
 _HISTORY_TIMEOUT_S = 30.0
@@ -48,13 +51,20 @@ def surveying(
     on_event: Callable[[Event], None] = lambda event: None,
     locks: Mapping[str, Lock] | None = None,
 ) -> Iterator[Survey]:
-    """Ask nodes by any keys, ``parallel`` at a time; their connections stay open to the end of the context.
+    """Ask nodes by any keys, ``parallel`` at a time; up to MAX_OPEN connections stay open to the end.
 
-    ``connect`` opens a connection by key and raises NodeError. ``locks`` are known already, by SHA-256.
+    ``connect`` opens a connection by key and raises NodeError. ``locks`` are known already, by SHA-256. A Ctrl-C
+    hangs up at once: nothing is left half done.
     """
+
+    def tell(event: Event) -> None:
+        on_event(event)
+        if isinstance(event, Interrupted):
+            fleet.hang_up()
+
     with (
         ThreadPoolExecutor(parallel, thread_name_prefix="survey") as executor,
-        Fleet(connect, executor=executor, on_event=on_event) as fleet,
+        Fleet(connect, executor=executor, on_event=tell) as fleet,
     ):
         yield Survey(fleet, aims, locks or {})
 
@@ -82,7 +92,8 @@ class Survey:
         return self._locks.get(facts.listed.get(LOCK, ""))
 
     def _ask(self, task: Callable[[str, Connection], T], keys: Iterable[str]) -> dict[str, T | NodeError]:
-        answers = self._fleet.each(Phase.OBSERVE, keys, task)
+        is_large = len(self._aims) > MAX_OPEN
+        answers = self._fleet.each(Phase.OBSERVE, keys, task, fresh=is_large)
         if self._fleet.interrupted:
             raise KeyboardInterrupt
         return answers
@@ -91,7 +102,8 @@ class Survey:
         aim = self._aims[key]
         facts = observe(aim.node, connection, cluster=aim.cluster, link=aim.link, generation=aim.generation)
         if facts.uid != 0:
-            raise NodeError(aim.node, "the SSH user is not root there", hint="only root can see what runs")
+            hint = "only root can see what runs"
+            raise NodeError(aim.node, "the SSH user is not root there", hint=hint, status=0)
         self._learn_lock(aim, facts, connection)
         return facts
 
