@@ -53,8 +53,8 @@ def surveying(
 ) -> Iterator[Survey]:
     """Ask nodes by any keys, ``parallel`` at a time; up to MAX_OPEN connections stay open to the end.
 
-    ``connect`` opens a connection by key and raises NodeError. ``locks`` are known already, by SHA-256. A Ctrl-C
-    hangs up at once: nothing is left half done.
+    ``connect`` opens a connection by key and raises NodeError. ``locks`` are known already, by SHA-256. A
+    Ctrl-C hangs up at once: nothing is left half done.
     """
 
     def tell(event: Event) -> None:
