@@ -224,6 +224,14 @@ def test_an_unreachable_node_may_double_what_another_took_that_does_not_hear_it(
     assert len(verdict.unknown) == sum(order[0] == 3 for order in lock(3).orders)
 
 
+def test_fenced_nodes_do_not_tell_who_is_dead() -> None:
+    """They may stand aside for the very node that cannot be asked: it would answer everything."""
+    members = [with_facts(one, fenced=True) for one in seen_by(cluster(3)[:2], ())]
+    verdict = judge([*members, unreachable(member(3, lock(3)))])
+    assert verdict.doubts == ("n3: could not be asked, and no node could tell whether it lives",)
+    assert (verdict.none, len(verdict.unknown)) == ((), BUCKETS)
+
+
 def test_a_certain_fault_outweighs_a_doubt() -> None:
     members = cluster(4)
     members[2] = unreachable(members[2])
@@ -236,7 +244,7 @@ def test_a_certain_fault_outweighs_a_doubt() -> None:
 def test_nobody_reachable_tells_nothing() -> None:
     verdict = judge([unreachable(one) for one in cluster(3)])
     assert (verdict.state, verdict.buckets, verdict.all_owned_once) == (State.UNKNOWN, 0, False)
-    assert verdict.doubts == ("n1, n2, n3: could not be asked, nor could any node that would hear it",)
+    assert verdict.doubts == ("n1, n2, n3: could not be asked, and no node could tell whether it lives",)
 
 
 @pytest.mark.parametrize("ruleset", ["altered", "unfinished"])

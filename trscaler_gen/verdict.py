@@ -162,8 +162,9 @@ class _Scene:
         return by.facts is not None and self.id_of(member, by) in by.facts.alive
 
     def _witnesses(self, member: Member) -> list[Member]:
-        """Who would hear a node's heartbeats."""
-        return [w for w in self.running if w.name != member.name and self.id_of(member, w)]
+        """Who would hear a node's heartbeats; a fenced node may stand aside for just these."""
+        others = (w for w in self.running if w.name != member.name and w.facts and not w.facts.fenced)
+        return [w for w in others if self.id_of(member, w)]
 
     def _answers(self, member: Member) -> _Answers:
         facts = member.facts
@@ -179,9 +180,9 @@ class _Scene:
         return _Answers.BY_TABLES if member.lock else _Answers.UNKNOWN
 
     @property
-    def unknown_addresses(self) -> frozenset[IPv4Address]:
-        """Where the nodes are of which it cannot be told what they accept."""
-        return frozenset(m.address for m in self.members if self.answers[m.name] is _Answers.UNKNOWN)
+    def unknown(self) -> list[Member]:
+        """The nodes of which it cannot be told what they accept."""
+        return [m for m in self.members if self.answers[m.name] is _Answers.UNKNOWN]
 
     def accepting(self, condition: Callable[[Lock], bool]) -> tuple[str, ...]:
         """Nodes that accept anything, and whose lock is such."""
@@ -227,7 +228,7 @@ class _Scene:
             if self.hearers[member.name]:
                 yield f"could not be asked, but is heard by {named(self.hearers[member.name])}"
             elif not self.witnesses[member.name] and not member.has_left:
-                yield "could not be asked, nor could any node that would hear it"
+                yield "could not be asked, and no node could tell whether it lives"
         elif _is_mute(facts):
             yield "runs files of an earlier release that do not say whom it sees: apply"
         elif facts.ruleset == "intact" and facts.node_id in facts.alive and member.lock is None:
@@ -445,12 +446,14 @@ def _owners_anywhere(scene: _Scene, foreign: Sequence[str]) -> tuple[int, int]:
 
 def _doubtful(scene: _Scene, reference: Lock) -> frozenset[int]:
     """The buckets of nodes that cannot tell what they accept, if they see what the others see."""
-    unknown = {n.node_id for n in reference.nodes if n.address in scene.unknown_addresses}
+    ids = {node.address: node.node_id for node in reference.nodes}
+    unknown = {ids[m.address] for m in scene.unknown if m.address in ids}
     if not unknown:
         return frozenset()
     alike = [m for m in scene.running if m.lock and _hashing(m.lock) == _hashing(reference)]
-    alive = frozenset[int]().union(*(m.facts.alive for m in alike if m.facts))
-    owners = _owners(reference, alive)
+    seen = frozenset[int]().union(*(m.facts.alive for m in alike if m.facts))
+    unseen = {ids[m.address] for m in scene.unknown if m.facts is None and m.address in ids}
+    owners = _owners(reference, seen | unseen)
     return frozenset(bucket for bucket, owner in enumerate(owners) if owner in unknown)
 
 
