@@ -53,6 +53,24 @@ def write_lock(path: Path, lock: Lock) -> None:
         raise OperationError(f"cannot write {path}: {error.strerror}", hint) from error
 
 
+def set_aside(path: Path) -> Path | None:
+    """Keep a copy of a lock that will be replaced, whatever it holds; answers where, None if there is none.
+
+    Raises OperationError, and then nothing has changed; a copy that was kept before is never replaced.
+    """
+    kept = path.with_name(f"{path.name}.bak")
+    try:
+        content = path.read_bytes()
+        if kept.exists() and kept.read_bytes() != content:
+            raise OperationError(f"{kept} holds another lock; nothing was written", "move it away first")
+        _replace(kept, content)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise OperationError(f"cannot keep {path} as {kept}: {error.strerror}") from error
+    return kept
+
+
 def _replace(path: Path, content: bytes) -> None:
     """Write beside, sync, rename, sync the directory: a power cut leaves the old file or the new one."""
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)  # mode 0600

@@ -22,6 +22,7 @@ VERBS = {
     "rollback": "trscaler_gen.cli.rollback",
     "status": "trscaler_gen.cli.status",
     "history": "trscaler_gen.cli.history",
+    "lock": "trscaler_gen.cli.lock",
     "lab": "trscaler_gen.cli.lab",
 }
 
