@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 from rich.console import Console
 from rich.text import Text
@@ -141,10 +142,15 @@ class _View:
     def _diff_lines(self, lines: Sequence[Line]) -> None:
         shown = lines if self.full else lines[:_MOST_DIFF_LINES]
         text = Text()
-        for line in shown:
-            words = f"@@ {line.text}".rstrip() if line.mark == "@" else f"{line.mark}{line.text}"
-            text.append(f"{_MARGIN * 2}{words}\n", _STYLES[line.mark])
-        self.console.print(text, soft_wrap=True, end="")
+        # A span of its own for every line would cost rich seconds.
+        for mark, alike in groupby(shown, key=lambda line: line.mark):
+            sign = "@@ " if mark == "@" else mark
+            words = (f"{_MARGIN * 2}{sign}{line.text}".rstrip(" ") + "\n" for line in alike)
+            text.append("".join(words), _STYLES[mark])
+        if self.console.is_terminal:
+            self.console.print(text, soft_wrap=True, end="")
+        else:
+            self.console.out(text.plain, highlight=False, end="")
         if len(shown) < len(lines):
             self._put(_MARGIN * 2, f"... {len(lines) - len(shown)} more lines: --full shows them", "dim")
 
