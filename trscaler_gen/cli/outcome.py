@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 
 from trscaler_gen.cli import report
 from trscaler_gen.console.progress import show_results
 from trscaler_gen.deploy import NodeResult, Report
 from trscaler_gen.errors import NodeError
+
+#: addresses, line numbers, and names made of digests differ from node to node where the trouble is the same
+_NUMBERS = re.compile(r"\b[0-9a-f]{8,}\b|_[0-9a-f]{8}\b|\d+")
 
 
 def show_outcome(outcome: Report) -> None:
@@ -18,10 +22,11 @@ def show_outcome(outcome: Report) -> None:
 
 
 def _told_once(errors: Iterable[NodeError]) -> Iterator[NodeError]:
-    """Each error once, with the names of all nodes that have it."""
+    """Each error once, with the names of all nodes that have it; told is the first one's."""
     nodes: dict[tuple[object, ...], list[NodeError]] = {}
     for error in errors:
-        alike = (error.message, error.hint, error.command, error.status, error.stderr)
+        texts = (error.message, error.hint, error.command, error.stderr)
+        alike = (*(_NUMBERS.sub("#", text) for text in texts), error.status)
         nodes.setdefault(alike, []).append(error)
     for same in nodes.values():
         first = same[0]
