@@ -146,7 +146,7 @@ class _Scene:
         self._ids = {id(m.lock): {n.address: n.node_id for n in m.lock.nodes} for m in members if m.lock}
         self.witnesses = {m.name: self._witnesses(m) for m in members if m.facts is None}
         self.hearers = {
-            m.name: [w.name for w in self.witnesses[m.name] if self.hears(w, m)]
+            m.name: [by.name for by in self.running if by.name != m.name and self.hears(by, m)]
             for m in members
             if m.facts is None
         }
@@ -162,7 +162,7 @@ class _Scene:
         return by.facts is not None and self.id_of(member, by) in by.facts.alive
 
     def _witnesses(self, member: Member) -> list[Member]:
-        """Who would hear a node's heartbeats; a fenced node may stand aside for just these."""
+        """Who can tell that a node is silent: not a fenced one, which may stand aside for this very node."""
         others = (w for w in self.running if w.name != member.name and w.facts and not w.facts.fenced)
         return [w for w in others if self.id_of(member, w)]
 
