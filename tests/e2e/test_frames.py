@@ -242,7 +242,8 @@ def elements(cluster: Cluster, name: str) -> set[int]:
     """The ids in one of the hearer's sets."""
     done = cluster.lab.exec(HEARER, ["nft", "-j", "list", "set", "netdev", TABLE, name])
     found = next(item["set"] for item in json.loads(done.stdout)["nftables"] if "set" in item)
-    return {element["elem"]["val"] for element in found.get("elem", [])}
+    held = found.get("elem", [])
+    return {element["elem"]["val"] if isinstance(element, dict) else element for element in held}
 
 
 @pytest.fixture(scope="class")
@@ -331,3 +332,86 @@ def test_a_later_epoch_makes_a_node_stand_aside_for_a_lease(wire: Wire) -> None:
         result = probe.stop()
     assert result.doubled <= slack(result)
     assert wire.cluster.state(HEARER)["ruleset"] == "intact"
+
+
+# --- serials ---------------------------------------------------------------------------------------
+
+
+def with_serial(packet: Packet, serial: int) -> Packet:
+    """As the sender's rules leave it: the serial in place of the address."""
+    message = packet.payload[:8] + struct.pack("!2sH", b"TS", serial)
+    return replace(packet, payload=message)
+
+
+def test_heartbeats_tell_the_serial(wire: Wire) -> None:
+    told = wire.cluster.lab.exec(
+        HEARER, ["sh", "-c", "nft -s list chain netdev trscaler_e2e heartbeat_out | grep '@th,64,32'"]
+    )
+    assert f"set 0x5453{wire.lock.serial:04x}" in told.stdout
+
+
+def test_a_higher_serial_leaves_those_alone_that_serve_in_company(wire: Wire) -> None:
+    for _ in range(REPEATED):
+        wire.send(with_serial(heartbeat(wire), wire.lock.serial + 1), VRRP_GROUP_MAC)
+    wire.barrier()
+    assert elements(wire.cluster, "fenced") == elements(wire.cluster, "behind") == set()
+    assert wire.cluster.sees_all()
+
+
+@dataclass(frozen=True)
+class Further:
+    """What a heartbeat may hold, and whether a node that does not serve stands aside when it hears it."""
+
+    name: str
+    make: Callable[[Packet, int], Packet]
+    stands_aside: bool
+
+
+FURTHER = [
+    Further("the next", lambda p, own: with_serial(p, own + 1), True),
+    Further("the last", lambda p, own: with_serial(p, 65535), True),
+    Further("its own", with_serial, False),
+    Further("none yet", lambda p, own: with_serial(p, 0), False),
+    Further("an address, unmarked", lambda p, own: p, False),
+    Further("cut before it", lambda p, own: replace(p, payload=p.payload[:8]), False),
+    Further("cut within it", lambda p, own: replace(with_serial(p, own + 1), payload=p.payload[:11]), False),
+    Further("of a stranger", lambda p, own: replace(with_serial(p, own + 1), source=STRANGER), False),
+    Further("unstamped", lambda p, own: replace(with_serial(p, own + 1), ecn=0), False),
+    Further(
+        "of an epoch that is over",
+        lambda p, own: replace(with_serial(p, own + 1), identification=p.identification - 2),
+        False,
+    ),
+]
+
+
+@pytest.fixture(scope="class")
+def silent(shared_cluster: Cluster) -> Iterator[Wire]:
+    """The wire of a cluster in which the hearer sends no heartbeats, and so does not serve."""
+    shared_cluster.settle()
+    shared_cluster.lab.exec(HEARER, ["sh", "-c", f"kill -STOP {DAEMONS}"])
+    with wired(shared_cluster) as wire:
+        yield wire
+    forget_it_was_behind(shared_cluster)
+    shared_cluster.lab.exec(HEARER, ["sh", "-c", f"kill -CONT {DAEMONS}"])
+    shared_cluster.settle()
+
+
+def forget_it_was_behind(cluster: Cluster) -> None:
+    cluster.lab.exec(HEARER, ["nft", "flush", "set", "netdev", TABLE, "behind"])
+
+
+class TestSerials:
+    """Heard by a node that does not serve."""
+
+    @pytest.mark.parametrize("further", FURTHER, ids=lambda further: further.name)
+    def test_who_was_away_stands_aside(self, silent: Wire, further: Further) -> None:
+        own = silent.cluster.ids[HEARER]
+        eventually(lambda: own not in elements(silent.cluster, "alive"), "the hearer's lease is over")
+        forget_it_was_behind(silent.cluster)
+        for _ in range(REPEATED):
+            silent.send(further.make(heartbeat(silent), silent.lock.serial), VRRP_GROUP_MAC)
+        silent.barrier()
+        assert elements(silent.cluster, "behind") == ({own} if further.stands_aside else set())
+        assert own not in elements(silent.cluster, "alive")
+        assert not further.stands_aside or own in elements(silent.cluster, "fenced")

@@ -37,8 +37,8 @@ def command() -> None:
 def recover(inventory: Path, without: tuple[str, ...], force: bool, accept_new: bool, parallel: int) -> None:
     """Read the lock from the nodes and write it beside INVENTORY; nodes are not changed.
 
-    All nodes of the inventory are asked, and the last lock is taken. No node can tell which others were removed
-    and not stopped yet.
+    All nodes of the inventory are asked, and the last lock is taken. No node can tell which others were
+    removed and not stopped yet.
 
     Example: trscaler-gen lock recover inventory/lab.yaml
     """
