@@ -138,6 +138,12 @@ def test_a_node_that_went_back_is_an_event_of_its_own() -> None:
 def test_a_generation_that_no_line_tells_of_is_named() -> None:
     histories = everywhere(A) | {"n2": replace(told("n2", A), current=D)}
     assert unrecorded(histories) == {"n2": D}
+    assert unrecorded({"n1": NodeHistory(), "n2": NodeHistory(current=D)}) == {"n2": D}
+
+
+def test_a_node_that_went_back_to_nothing_may_keep_its_files() -> None:
+    back = Entry("2026-11-23T05:00:00Z", Event.WENT_BACK, "", "", "timer")
+    assert unrecorded({"n1": replace(told("n1", A), entries=(back,))}) == {}
 
 
 def test_nodes_without_a_past() -> None:

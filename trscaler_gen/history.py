@@ -148,11 +148,15 @@ def stragglers(histories: Mapping[str, NodeHistory], changes: Iterable[Change]) 
 
 
 def unrecorded(histories: Mapping[str, NodeHistory]) -> dict[str, str]:
-    """The nodes whose current generation is not the one that their history ends with, and which it is."""
+    """The nodes whose current generation is not the one that their history ends with, and which it is.
+
+    A node that went back to running nothing may keep any generation at hand.
+    """
+    lasts = {node: told.entries[-1].generation if told.entries else None for node, told in histories.items()}
     return {
         node: told.current
         for node, told in histories.items()
-        if told.current != (told.entries[-1].generation if told.entries else "")
+        if lasts[node] != "" and told.current != (lasts[node] or "")
     }
 
 

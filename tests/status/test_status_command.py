@@ -300,9 +300,9 @@ def test_history_in_a_pipe(world: World) -> None:
     result = ask_history(path)
     assert result.exit_code == 0
     assert result.stdout.splitlines() == [
-        "change        when                  by        nodes",
+        "change        when                  by        nodes           rollback",
         f"{B}  2026-11-23T01:00:00Z  ada@desk  2 of 3, not n3  current",
-        f"{A}  2026-11-23T00:00:00Z  ada@desk  all 3           can be rolled back to",
+        f"{A}  2026-11-23T00:00:00Z  ada@desk  all 3           possible",
         f"n3: recorded {A} last",
     ]
 

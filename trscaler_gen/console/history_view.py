@@ -15,7 +15,7 @@ from trscaler_gen.history import Change, Event, NodeHistory, stragglers, unrecor
 from trscaler_gen.inventory.text import printable
 from trscaler_gen.verdict import named
 
-_HEADING = ("change", "when", "by", "nodes", "")
+_HEADING = ("change", "when", "by", "nodes", "rollback")
 
 
 @dataclass(frozen=True)
@@ -72,10 +72,10 @@ def _nodes(history: ClusterHistory, change: Change) -> str:
 
 def _remark(change: Change, *, is_newest: bool) -> str:
     if change.event is Event.WENT_BACK:
-        return "went back to it" if change.change else "went back"
+        return "went back"
     if change.is_current:
-        return "current" if is_newest else "the same as the current one"
-    return "can be rolled back to" if change.can_return else f"gone from {named(change.lost)}"
+        return "current" if is_newest else "same as current"
+    return "possible" if change.can_return else f"gone from {named(change.lost)}"
 
 
 def _disagreements(history: ClusterHistory) -> Iterator[str]:
@@ -84,9 +84,8 @@ def _disagreements(history: ClusterHistory) -> Iterator[str]:
         text = f"recorded {change} last" if change else "has no history"
         nodes.setdefault(text, []).append(node)
     for node, generation in unrecorded(history.nodes).items():
-        if history.nodes[node].entries or generation:
-            text = "runs a generation that is in no history" if generation else "runs nothing"
-            nodes.setdefault(text, []).append(node)
+        text = f"generation {generation} is current" if generation else "no generation is current"
+        nodes.setdefault(f"{text}, which its history does not say", []).append(node)
     for node, told in history.nodes.items():
         if told.unreadable:
             nodes.setdefault(f"{told.unreadable} lines of its history cannot be read", []).append(node)
