@@ -69,7 +69,7 @@ class Cluster:
 
     def apply(self) -> str:
         """Deploy the inventory, and wait until every node hears every other."""
-        output = self.cli("apply", "--yes", str(self.path)).stdout
+        output = self.cli("apply", "--yes", "--allow-disruption", str(self.path)).stdout
         self.settle()
         return output
 
