@@ -203,6 +203,16 @@ def test_generations_of_a_cluster_that_was_made_anew_do_not_count(user: User) ->
     assert read_lock(user.lock) == new
 
 
+def test_of_two_prepared_changes_none_counts(user: User) -> None:
+    common = user.next(None, "n1", "n2")
+    user.carry(user.next(common, "n1", "n2", "n3"), "n1", generation="aaaaaaaaaaaa")
+    user.carry(user.next(common, "n1"), "n2", generation="bbbbbbbbbbbb")
+    user.carry(common, "n1", "n2")
+    user.write("n1", "n2")
+    assert user.run("recover").exit_code == 0
+    assert read_lock(user.lock) == common
+
+
 def test_lock_that_is_there_is_kept(user: User) -> None:
     lock = user.next(None, "n1")
     user.carry(lock, "n1")

@@ -21,7 +21,9 @@ if TYPE_CHECKING:  # paramiko is imported by those who connect
 _TIMEOUT_S = 60.0
 
 # The locks of all generations, and which one is current; nothing at all where the cluster never was.
+# To others than root that looks the same as a folder that they may not enter.
 _COLLECT = f"""\
+[ "$(id -u)" = 0 ] || {{ echo "the SSH user is not root there" >&2; exit 1; }}
 cd "$1" 2>/dev/null && [ -L current ] || exit 0
 exec tar -cf - -- current generations/*/{LOCK}
 """
@@ -87,16 +89,16 @@ def newest(held: Mapping[str, HeldLocks]) -> Lock:
     heirs = [lock for lock in known if all(conflict(other, lock) is None for other in deployed)]
     if not heirs:
         raise _apart(running)
-    chosen = max(heirs, key=lambda lock: lock.serial)
-    if any(conflict(lock, chosen) for lock in heirs):
-        raise _apart(running)
-    return chosen
+    last = max(heirs, key=lambda lock: lock.serial)
+    if all(conflict(lock, last) is None for lock in heirs):
+        return last
+    # Of changes that were only prepared, two can have the same serial: none of them counts.
+    return max(map(carried, deployed), key=lambda lock: lock.serial)
 
 
 def _apart(running: Mapping[str, Lock]) -> OperationError:
     last = max(running.values(), key=lambda lock: lock.serial)
     others = [node for node, lock in running.items() if conflict(lock, last)]
-    names = ", ".join(others) or "some nodes"
-    hint = "leave out those that are wrong: " + " ".join(f"--without {node}" for node in others or ["NODE"])
-    message = f"{names} and the others run locks that have grown apart: no lock follows from both"
+    hint = "leave out those that are wrong: " + " ".join(f"--without {node}" for node in others)
+    message = f"{', '.join(others)} and the others run locks that have grown apart: no lock follows from both"
     return OperationError(message, hint)
