@@ -454,7 +454,7 @@ def anything(draw: st.DrawFn) -> tuple[State, State, dict[str, Seen | NodeError]
     return before, after, seen
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(anything(), st.booleans())
 def test_no_mix_of_facts_is_a_crash(
     mix: tuple[State, State, dict[str, Seen | NodeError]], is_fresh: bool

@@ -88,7 +88,8 @@ class _View:
     def _node(self, alike: Sequence[Step]) -> None:
         step = alike[0]
         sign, style = _LOOKS[step.action]
-        lead = Text(f"{_MARGIN}{sign:<3} {step.action:<{_ACTION_WIDTH}}", style)
+        word = "unchanged" if step.action is StepAction.NONE else step.action.value
+        lead = Text(f"{_MARGIN}{sign:<3} {word:<{_ACTION_WIDTH}}", style)
         self._put(lead, f"{headed([each.node for each in alike])}{_generations(alike)}", "bold")
         indent = " " * len(lead)
         if step.services:
@@ -187,6 +188,7 @@ class _View:
             return
         width = max(_NARROWEST, self.console.width - first.cell_len)
         for line in text.wrap(self.console, width):
+            line.rstrip()
             self.console.print(Text.assemble(first, line), soft_wrap=True)
             first = Text(" " * first.cell_len)
 

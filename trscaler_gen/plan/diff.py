@@ -137,7 +137,7 @@ def _whole(kind: Kind, names: tuple[str, ...], members: list[tuple[str, tuple[in
 
 @dataclass(frozen=True)
 class _Lines:
-    """Compares each pair of texts once, and each pair of what is left when their equal ends are cut off."""
+    """Compares each pair of texts once: many files are the same on all nodes."""
 
     full: bool
     _by_content: dict[tuple[str, bytes, bytes], tuple[Line, ...]] = field(default_factory=dict)
