@@ -62,18 +62,25 @@ def second(site: Site) -> Bundle:
 
 def test_swap_goes_back(site: Site, first: Bundle, second: Bundle) -> None:
     with site.lab.probing(sources=SOURCES, interval_ms=100) as probe:
-        site.call(second, "swap", TOKEN, SOON_S)
+        site.call(second, "swap", TOKEN, NEVER_S)
         assert site.facts().unconfirmed == TOKEN
         assert site.runs(second)
+        site.end_timer()
         site.await_return_to(first)
         assert_nothing_noticed(probe.stop())
+
+
+def test_seconds_are_seconds(site: Site, first: Bundle, second: Bundle) -> None:
+    site.call(second, "swap", TOKEN, SOON_S)
+    site.await_return_to(first)
 
 
 def test_start_goes_back_to_nothing(site: Site, first: Bundle) -> None:
     site.call(first, "down")
     site.sh(f"rm {HOME}/current")
-    site.call(first, "up", TOKEN, "3")
+    site.call(first, "up", TOKEN, NEVER_S)
     assert site.facts().unconfirmed == TOKEN
+    site.end_timer()
     eventually(site.runs_nothing, "it is down again")
     eventually(lambda: site.facts().unconfirmed == "", "the return has ended")
     assert site.history()[-1] == ["went-back", "-", "-", "timer"]
@@ -89,9 +96,10 @@ def test_start_of_what_was_down_goes_back_to_down(site: Site, first: Bundle, sec
 
 
 def test_stop_goes_back(site: Site, first: Bundle) -> None:
-    site.call(first, "down", TOKEN, SOON_S)
+    site.call(first, "down", TOKEN, NEVER_S)
     facts = site.facts()
     assert (facts.runs, facts.unconfirmed) == (False, TOKEN)
+    site.end_timer()
     site.await_return_to(first)
     site.await_all()
 
@@ -102,9 +110,10 @@ def test_change_of_frame_goes_back(site: Site, first: Bundle) -> None:
     assert site.call(framed, "swap", TOKEN, SOON_S, check=False).returncode == 75
     assert site.facts().unconfirmed == ""
     site.call(first, "down", TOKEN, NEVER_S)
-    site.call(framed, "up", TOKEN, "3")
+    site.call(framed, "up", TOKEN, NEVER_S)
     assert site.runs(framed)
     assert site.timers() == 1
+    site.end_timer()
     site.await_return_to(first)
     site.await_all()
 
@@ -120,9 +129,8 @@ def test_operator_sends_it_back(site: Site, first: Bundle, second: Bundle) -> No
 # What is confirmed stays
 
 
-@pytest.mark.parametrize("seconds", ["1", NEVER_S])
-def test_confirmed_change_stays(site: Site, second: Bundle, seconds: str) -> None:
-    site.call(second, "swap", TOKEN, seconds)
+def test_confirmed_change_stays(site: Site, second: Bundle) -> None:
+    site.call(second, "swap", TOKEN, NEVER_S)
     assert "confirmed" in site.call(second, "confirm", TOKEN).stdout
     eventually(lambda: site.timers() == 0, "its timer has ended")
     assert site.runs(second)
@@ -160,8 +168,8 @@ def test_confirmation_of_something_else_is_refused(site: Site, second: Bundle) -
 def test_timer_and_confirmation_at_once(site: Site, first: Bundle, second: Bundle) -> None:
     """One of them wins, whole."""
     for _ in range(4):
-        site.call(second, "swap", TOKEN, "1")
-        eventually(lambda: site.sh("pgrep -x sleep -a", check=False).count("sleep 1\n") == 0, "it is time")
+        site.call(second, "swap", TOKEN, NEVER_S)
+        site.end_timer()
         confirmed = site.call(second, "confirm", TOKEN, check=False).returncode == 0
         winner = second if confirmed else first
         eventually(lambda winner=winner: site.runs(winner), "one of them has won")  # type: ignore[misc]
@@ -225,10 +233,11 @@ def test_stop_that_is_killed_goes_back(site: Site, first: Bundle, tool: str, pat
 
 def test_killed_change_cannot_be_confirmed(site: Site, first: Bundle, second: Bundle) -> None:
     deadly(site, "mv", "*/current")
-    site.call(second, "swap", TOKEN, SOON_S, check=False)
+    site.call(second, "swap", TOKEN, NEVER_S, check=False)
     done = site.call(second, "confirm", TOKEN, check=False)
     assert done.returncode == 1
     assert "not come to its end" in done.stderr
+    site.end_timer()
     site.await_return_to(first)
 
 
@@ -237,6 +246,17 @@ def test_killed_timer_is_replaced(site: Site, first: Bundle, second: Bundle) -> 
     site.call(second, "swap", TOKEN, NEVER_S)
     site.sh(f"pgrep -f '{TIMER}' | xargs kill -9")
     site.await_return_to(first)
+
+
+def test_confirmation_of_what_died_at_its_first_step_is_refused(site: Site, first: Bundle) -> None:
+    site.call(first, "down")
+    deadly(site, "mv", "*/current")
+    site.call(first, "up", TOKEN, NEVER_S, check=False)
+    done = site.call(first, "confirm", TOKEN, check=False)
+    assert done.returncode == 1
+    assert "not come to its end" in done.stderr
+    site.call(first, "revert", TOKEN)
+    assert not site.facts().runs
 
 
 def test_return_that_is_killed_is_made_again(site: Site, first: Bundle, second: Bundle) -> None:
@@ -264,8 +284,8 @@ def test_return_that_fails_for_good_is_told_and_can_be_left_behind(
     """The node goes on with what it has; the next change begins there."""
     site.sh(f"sed -i 's/for pause_s in .*; do/for pause_s in 0; do/' {HOME}/generations/*/node.sh")
     script = f"{HOME}/generations/{first.generation}/node.sh"
-    site.call(second, "swap", TOKEN, "1")
-    site.sh(f"mv {script} {script}.away")
+    site.call(second, "swap", TOKEN, NEVER_S)
+    site.sh(f"mv {script} {script}.away; pgrep -f '{TIMER}' | xargs kill -9")
     eventually(lambda: site.exists(f"{HOME}/stuck"), "it has given up")
     assert site.facts().unconfirmed == TOKEN
     assert site.call(second, "confirm", TOKEN, check=False).returncode == 1
@@ -273,6 +293,18 @@ def test_return_that_fails_for_good_is_told_and_can_be_left_behind(
     site.call(second, "confirm", TOKEN)
     assert site.facts().unconfirmed == ""
     assert site.facts().running == second.generation
+
+
+def test_generation_that_cannot_come_back_takes_nothing_down(
+    site: Site, first: Bundle, second: Bundle
+) -> None:
+    """Better the new rules than none."""
+    site.call(second, "swap", TOKEN, NEVER_S)
+    site.sh(f"echo nonsense >>{HOME}/generations/{first.generation}/ruleset.nft")
+    done = site.call(second, "revert", TOKEN, check=False)
+    assert done.returncode != 0
+    facts = site.facts()
+    assert (facts.serving, facts.loaded, facts.unconfirmed) == (True, second.generation, TOKEN)
 
 
 # Reboots
@@ -324,8 +356,9 @@ def test_reboot_leaves_a_confirmed_change_alone(site: Site, second: Bundle) -> N
 
 def test_without_its_marker_a_change_stays(site: Site, second: Bundle) -> None:
     """The marker is what all of this hangs on: without it neither timer nor reboot takes anything back."""
-    site.call(second, "swap", TOKEN, SOON_S)
+    site.call(second, "swap", TOKEN, NEVER_S)
     site.sh(f"rm {HOME}/unconfirmed")
+    site.end_timer()
     eventually(lambda: site.timers() == 0, "its timer has ended")
     assert site.runs(second)
     site.reboot()

@@ -590,8 +590,8 @@ same_file() { cmp -s "$HERE/$1" "$2/$1"; }
 
 # --- changes that go back by themselves ------------------------------------------------------------
 #
-# One file in $ROOT holds TOKEN TIMER PREVIOUS RAN: who makes the change, which timer ends it, which generation was
-# current before (or -), and whether it ran. Its name says how far it is:
+# One file in $ROOT holds TOKEN TIMER PREVIOUS RAN WANTED: who makes the change, which timer ends it, which
+# generation was current before (or -), whether it ran, and which one is to run (or -). Its name says how far it is:
 #   unconfirmed          made, or being made; the timer runs
 #   returning            its time was over, or somebody asked: what ran before is coming back
 #   stuck                that has failed, several times
@@ -599,13 +599,13 @@ same_file() { cmp -s "$HERE/$1" "$2/$1"; }
 # It goes from one to the next by a rename under the lock: of `confirm` and the timer one comes first. It lasts
 # when the host does not; what else is needed for the way back is a generation that is not pruned meanwhile.
 
-# Sets OPEN to the name of that file as long as the change is open, and TOKEN, TIMER, PREVIOUS, RAN.
+# Sets OPEN to the name of that file as long as the change is open, and TOKEN, TIMER, PREVIOUS, RAN, WANTED.
 find_change() {
-    TOKEN='' TIMER='' PREVIOUS='' RAN=''
+    TOKEN='' TIMER='' PREVIOUS='' RAN='' WANTED=''
     for OPEN in unconfirmed returning stuck; do
         [ -e "$ROOT/$OPEN" ] || continue
         # It may just have got its next name.
-        { read -r TOKEN TIMER PREVIOUS RAN <"$ROOT/$OPEN"; } 2>/dev/null && return
+        { read -r TOKEN TIMER PREVIOUS RAN WANTED <"$ROOT/$OPEN"; } 2>/dev/null && return
     done
     OPEN=
     return 1
@@ -650,7 +650,7 @@ holds_deployment() {
     [ "${WORD%% *}" = "$1" ] && ! flock -s -n "$RUN/deploy" true
 }
 
-# A change begins. With TOKEN SECONDS: what runs now is to come back by itself. A second verb under the same token
+# A change to generation $1 (or -) begins. With TOKEN SECONDS: what runs now is to come back by itself. A second verb under the same token
 # (down, then up, where a change cannot be made in place) is part of the same change: it gets a new timer, and goes
 # back to what ran before the first. Nobody else changes anything before that is over.
 open_change() {
@@ -658,7 +658,7 @@ open_change() {
     find_change || :
     case $OPEN in
         unconfirmed)
-            [ "$TOKEN" = "${1:-}" ] || die "a change is not confirmed yet: wait until it goes back, or:" \
+            [ "$TOKEN" = "${2:-}" ] || die "a change is not confirmed yet: wait until it goes back, or:" \
                 "sh $HERE/node.sh revert $TOKEN"
             ;;
         returning) die "a change is going back: wait, or: sh $HERE/node.sh revert $TOKEN" ;;
@@ -668,7 +668,7 @@ open_change() {
             ! is_loaded || RAN=yes
             ;;
     esac
-    [ $# -eq 0 ] || arm "$1" "$2"
+    [ $# -eq 1 ] || arm "$2" "$3" "$1"
     rm -f "$ROOT/stuck" "$ROOT/confirmed" "$ROOT/went-back"
 }
 
@@ -680,7 +680,7 @@ arm() {
     timer_runs || WORD=
     old_timer=$WORD
     start_timer "$1" "$timer" "$2" || die "the timer that takes changes back does not start: nothing was changed"
-    printf '%s %s %s %s\n' "$1" "$timer" "$PREVIOUS" "$RAN" >"$ROOT/unconfirmed.new"
+    printf '%s %s %s %s %s\n' "$1" "$timer" "$PREVIOUS" "$RAN" "$3" >"$ROOT/unconfirmed.new"
     sync -- "$ROOT/unconfirmed.new"
     move_change unconfirmed.new unconfirmed
     [ -z "$old_timer" ] || kill -- "-$old_timer" 2>/dev/null || :
@@ -699,6 +699,7 @@ on_the_way_back() {
     TRSCALER_RETURNING=yes sh "$(script_of "$1")" "$2" 8>&- 9>&-
 }
 
+# A node goes down on its way only where it must, and where what is to come back can: better the new than none.
 go_back() {
     find_current
     [ -e "$(script_of "$NOW")" ] || NOW=${HERE##*/}
@@ -709,7 +710,10 @@ go_back() {
     fi
     [ -e "$(script_of "$PREVIOUS")" ] || die "generation $PREVIOUS, which ran before, is not here any more"
     [ "$(frame_of "$NOW")" = "$(frame_of "$PREVIOUS")" ] || on_the_way_back "$NOW" down
-    ! is_loaded || on_the_way_back "$PREVIOUS" swap || on_the_way_back "$NOW" down
+    if is_loaded && ! on_the_way_back "$PREVIOUS" swap; then
+        on_the_way_back "$PREVIOUS" check
+        on_the_way_back "$NOW" down
+    fi
     on_the_way_back "$PREVIOUS" up
 }
 
@@ -814,14 +818,17 @@ check() {
 }
 
 # Loading it for real, in a network of its own, is the better check, and leaves what is to be remembered. Where
-# another generation runs, the kernel is asked as well what it thinks of the swap.
+# other rules run, the kernel is asked as well what it thinks of the swap.
 check_rulesets() {
     keep_listing "$(kept_listing)" || die "the ruleset does not load in a network namespace of its own"
+    ! is_swapped_in_place || swap_transaction | load -c -f - ||
+        die "nft refuses to swap generation $LOADED for this one"
+}
+
+is_swapped_in_place() {
     find_loaded
-    if ! is_loaded || [ ! -e "$(script_of "$LOADED")" ] || [ "$(frame_of "$LOADED")" != "$(frame_of "${HERE##*/}")" ]; then
-        return 0
-    fi
-    swap_transaction | load -c -f - || die "nft refuses to swap generation $LOADED for this one"
+    is_loaded && [ -e "$(script_of "$LOADED")" ] && [ "$(frame_of "$LOADED")" = "$(frame_of "${HERE##*/}")" ] &&
+        ! same_file ruleset.nft "$ROOT/generations/$LOADED"
 }
 
 # keepalived -t says yes to a file that is not there, and only warns of what it leaves out.
@@ -899,7 +906,7 @@ up() {
     if is_loaded && [ "$(frame_of "$LOADED")" != "$(frame_of "${HERE##*/}")" ]; then
         die "generation $LOADED is loaded here, with another link, MAC or mode: take it down first"
     fi
-    open_change "$@"
+    open_change "${HERE##*/}" "$@"
     begin_change
     make_current "${HERE##*/}"
     attach_here
@@ -919,7 +926,7 @@ swap() {
         note "link, MAC or mode differ from generation $NOW: needs down and up"
         exit "$CANNOT_SWAP"
     fi
-    open_change "$@"
+    open_change "${HERE##*/}" "$@"
     begin_change
     if ! is_intact; then
         load_boot || die "nft refuses the ruleset; generation $NOW stays"
@@ -938,7 +945,7 @@ swap() {
 # Heartbeats first: the last one has priority 0, and peers take over while this node still has its rules.
 down() {
     lock
-    open_change "$@"
+    open_change - "$@"
     begin_change
     if [ $# -gt 0 ]; then stop_daemons no; else stop_daemons for-good; fi
     detach
@@ -953,11 +960,19 @@ confirm() {
         die "there is no change of $1 to confirm"
     fi
     [ "$OPEN" = unconfirmed ] || die "the change is going back already"
-    ! change_is_unfinished || die "the change has not come to its end: it goes back"
+    is_as_wanted || die "the change has not come to its end: it goes back"
     is_loaded || ! under_systemd || disable_units
     move_change unconfirmed confirmed
     stop_timer
     say "confirmed"
+}
+
+is_as_wanted() {
+    find_current
+    find_loaded
+    [ ! -e "$RUN/changing" ] || return 1
+    [ "$WANTED" != - ] || NOW=-
+    [ "${LOADED:--} $NOW" = "$WANTED $WANTED" ]
 }
 
 ended_as() {
@@ -992,7 +1007,7 @@ revert() {
 expire() {
     printf '%s\n' "$$" >"$RUN/timer.$$"
     mv -f "$RUN/timer.$$" "$RUN/timer"
-    sleep "$3"
+    sleep "$3" || : # killed: better too early than never
     for pause_s in 1 2 5 10 30; do
         ! sh "$HERE/node.sh" revert "$1" "$2" || exit 0
         note "going back has failed; once more in $pause_s s"
