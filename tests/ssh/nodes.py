@@ -13,7 +13,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -294,8 +294,8 @@ class Lan:
     def deploy(self, text: str, *names: str, leaving: tuple[str, ...] = (), **options: Any) -> Report:
         """Bring nodes (default: all that do not leave) to the generation of this text, as a plan would.
 
-        ``options``: ``on_event``, ``parallel``, ``connect``, ``before_change``, ``bundles``, ``links``,
-        ``still_as_planned`` and those of ``Work``.
+        ``options``: ``stopping_first``, ``on_event``, ``parallel``, ``connect``, ``before_change``,
+        ``bundles``, ``still_as_planned`` and those of ``Work``.
         """
         wanted = names or tuple(name for name in self.nodes if name not in leaving)
         bundles = options.pop("bundles", {name: self.bundle(name, text) for name in wanted})
@@ -307,6 +307,8 @@ class Lan:
             Fleet(connect, executor=executor, on_event=tell) as fleet,
         ):
             jobs = {name: self._job(name, fleet, bundles.get(name)) for name in (*wanted, *leaving)}
+            for name in options.pop("stopping_first", ()):
+                jobs[name] = replace(jobs[name], goal=Goal.RESTART, stops_first=True)
             given: dict[str, Any] = {"who": "me@here", "settle_s": 2.0} | options
             work = Work(cluster=CLUSTER, change="c" * 12, token=secrets.token_hex(6), jobs=jobs, **given)
             return carry_out(work, fleet, **hooks)

@@ -392,3 +392,23 @@ def test_one_connection_for_the_work_and_one_for_the_proof(lan: Lan) -> None:
     phases = [event.phase for event in events if isinstance(event, NodeDone)]
     expected = (Phase.OBSERVE, Phase.LOCK, Phase.STAGE, Phase.START, Phase.PROVE, Phase.CONFIRM, Phase.RECORD)
     assert phases == [phase for phase in expected for _ in range(2)]
+
+
+def test_a_node_with_other_places_goes_silent_before_anybody_swaps(lan: Lan) -> None:
+    lan.boot("n1", "n2")
+    lan.deploy("one")
+    lan.forget_journal()
+    report = lan.deploy("two", stopping_first=("n2",))
+    assert actions(report) == {"n1": Action.SWAPPED, "n2": Action.RESTARTED}
+    changes = [line for line in lan.journal if not line.endswith(("check", "record"))]
+    assert changes == ["n2 down", "n2 confirm", "n1 swap", "n1 confirm", "n2 up", "n2 confirm"]
+
+
+def test_a_node_that_went_silent_for_nothing_comes_back(lan: Lan) -> None:
+    lan.boot("n1", "n2")
+    lan.deploy("one")
+    lan.nodes["n1"].tell("fail-swap", "1")
+    report = lan.deploy("two", stopping_first=("n2",))
+    assert actions(report) == {"n1": Action.FAILED, "n2": Action.REVERTED}
+    assert generation(lan, "n2") == lan.bundle("n2", "one").generation
+    assert lan.run("n2", "cat /run/up") == "up\n"

@@ -173,6 +173,7 @@ class Deployment:
             link=self.wanted.inventory.link_of(step.node) if bundle else "lo",
             bundle=bundle,
             before=seen.facts,
+            stops_first=step.stops_first,
         )
 
     def _forget_stopped(self, report: Report) -> None:

@@ -79,7 +79,8 @@ class Job:
     """What is to become of one node.
 
     ``generation`` is what it is to run; with a goal of STOP, what it runs now. ``bundle`` is None where the
-    generation lies there already. ``before`` is what the plan saw.
+    generation lies there already. ``before`` is what the plan saw. ``stops_first``: of a restart, the node
+    goes silent in the phase *stop*, for it has other places in the new tables than in the old ones.
     """
 
     node: str
@@ -88,6 +89,7 @@ class Job:
     link: str
     bundle: Bundle | None
     before: Facts
+    stops_first: bool = False
 
 
 @dataclass(frozen=True)
@@ -164,12 +166,15 @@ class _Rollout:
     facts: dict[str, Facts] = field(default_factory=dict)
     results: dict[str, NodeResult] = field(default_factory=dict)
     staged: set[str] = field(default_factory=set)
+    #: nodes that have gone silent, to start anew
+    silent: set[str] = field(default_factory=set)
 
     def run(self) -> Report:
         for phase in (self._lock, self._stage, self._stop, self._swap, self._start, self._record):
             phase()
             if self._must_end():
                 break
+        self._bring_back()
         self._look_at_failed_nodes()
         results = tuple(self.results.get(node) or self._untouched(node) for node in self.work.jobs)
         return Report(results, self.fleet.interrupted)
@@ -232,8 +237,11 @@ class _Rollout:
         self.staged |= set(self._each(Phase.STAGE, nodes, task))
 
     def _stop(self) -> None:
-        nodes = self._with_goal(Goal.STOP)
-        self._change_together(Phase.STOP, nodes, lambda node, connection: self._down(node, connection))
+        restarting = [node for node, job in self.work.jobs.items() if job.stops_first]
+        self._change_together(Phase.STOP, (*self._with_goal(Goal.STOP), *restarting), self._down)
+        self.silent |= {node for node in restarting if self._is_done(node)}
+        for node in self.silent:
+            del self.results[node]
 
     def _swap(self) -> None:
         def task(node: str, connection: Connection) -> str:
@@ -243,7 +251,7 @@ class _Rollout:
 
     def _start(self) -> None:
         def task(node: str, connection: Connection) -> str:
-            if self.work.jobs[node].goal is Goal.RESTART:
+            if self.work.jobs[node].goal is Goal.RESTART and node not in self.silent:
                 self._down(node, connection)
             return self._call(node, connection, "up", self.work.token, str(self.work.confirm_s))
 
@@ -278,7 +286,7 @@ class _Rollout:
         began = time.monotonic()
         self._each(phase, nodes, task)
         if not self._must_end():
-            proven = self._prove(nodes)
+            proven = self._prove(nodes, stopped=phase is Phase.STOP)
             is_late = time.monotonic() - began > self.work.confirm_s
             if not self._must_end() and not is_late:
                 self._confirm(proven)
@@ -287,14 +295,14 @@ class _Rollout:
         why = f"because of {failed}" if failed else f"because it took longer than {self.work.confirm_s} s"
         self._revert(nodes, "went back" if self.fleet.interrupted else f"went back {why}")
 
-    def _prove(self, nodes: Iterable[str]) -> tuple[str, ...]:
+    def _prove(self, nodes: Iterable[str], *, stopped: bool = False) -> tuple[str, ...]:
         """Over a new connection each: the node can be reached, and is what it was to become."""
 
         def task(node: str, connection: Connection) -> Facts:
             deadline = time.monotonic() + self.work.settle_s
             while True:
                 facts = self._observe(node, connection)
-                missing = self._missing(self.work.jobs[node], facts)
+                missing = _what_still_runs(facts) if stopped else self._missing(self.work.jobs[node], facts)
                 if not missing:
                     return facts
                 if time.monotonic() > deadline:
@@ -305,8 +313,6 @@ class _Rollout:
 
     def _missing(self, job: Job, facts: Facts) -> str:
         """What a node lacks to be what it was to become; empty if nothing."""
-        if job.goal is Goal.STOP:
-            return "it still runs" if facts.runs or facts.serving else ""
         if facts.unconfirmed != self.work.token:
             return "it has gone back already"
         if facts.generation != job.generation or not facts.is_staged:
@@ -345,6 +351,24 @@ class _Rollout:
             elif outcome and node not in self.results:
                 self.results[node] = NodeResult(node, Action.REVERTED, before, before, why)
 
+    def _bring_back(self) -> None:
+        """Who went silent only to start anew, and did not, runs again what it ran before.
+
+        Should one of the others have the new tables still, its serial keeps this one from serving.
+        """
+
+        def task(node: str, connection: Connection) -> str:
+            script = script_path(self.work.cluster, self.work.jobs[node].before.generation)
+            return call(node, connection, script, "up")
+
+        nodes = [node for node in sorted(self.silent) if not self._is_done(node)]
+        for node, outcome in self.fleet.each(Phase.REVERT, nodes, task, fresh=True).items():
+            before = self.work.jobs[node].before.running
+            if isinstance(outcome, NodeError):
+                self._failed(node, outcome)
+            elif node not in self.results:
+                self.results[node] = NodeResult(node, Action.REVERTED, before, before, "went back")
+
     def _error_of(self, node: str) -> NodeError | None:
         return self.results[node].error if node in self.results else None
 
@@ -379,6 +403,10 @@ class _Rollout:
         before = self.work.jobs[node].before.running
         message = "staged, not activated" if node in self.staged else "nothing was done"
         return NodeResult(node, Action.UNTOUCHED, before, before, message)
+
+
+def _what_still_runs(facts: Facts) -> str:
+    return "it still runs" if facts.runs or facts.serving else ""
 
 
 _UNPROVEN_HINT = "it goes back to what it ran before; look at its log: journalctl -t 'trscaler-gen-*' -n 50"
