@@ -262,49 +262,62 @@ def test_confirmation_of_what_died_at_its_first_step_is_refused(site: Site, firs
 def test_return_that_is_killed_is_made_again(site: Site, first: Bundle, second: Bundle) -> None:
     site.call(second, "swap", TOKEN, NEVER_S)
     deadly(site, "mv", "*/current")
-    site.call(second, "revert", TOKEN, check=False)
     site.call(second, "revert", TOKEN)
     assert site.returned_to(first, by="operator")
 
 
-def test_return_that_fails_is_tried_again(site: Site, first: Bundle, second: Bundle) -> None:
-    script = f"{HOME}/generations/{first.generation}/node.sh"
+def test_operator_who_hangs_up_does_not_stop_the_return(site: Site, first: Bundle, second: Bundle) -> None:
     site.call(second, "swap", TOKEN, NEVER_S)
-    site.sh(f"mv {script} {script}.away")
-    done = site.call(second, "revert", TOKEN, check=False)
-    assert done.returncode != 0
-    assert site.facts().unconfirmed == TOKEN
-    site.sh(f"mv {script}.away {script}; pgrep -f '{TIMER}' | xargs kill -9")
-    site.await_return_to(first)
+    deadly(site, "mv", "*/current")
+    argv = ["sh", f"{HOME}/generations/{second.generation}/node.sh", "revert", TOKEN]
+    operator = site.lab.popen(NODE, argv)
+    eventually(lambda: site.exists(f"{HOME}/returning"), "it is on its way")
+    operator.kill()
+    end(operator)
+    site.await_return_to(first, by="operator")
+
+
+def make_impatient(site: Site) -> None:
+    """Let the node give up at once."""
+    site.sh(f"sed -i 's/for pause_s in .*; do/for pause_s in 0; do/' {HOME}/generations/*/node.sh")
 
 
 def test_return_that_fails_for_good_is_told_and_can_be_left_behind(
     site: Site, first: Bundle, second: Bundle
 ) -> None:
     """The node goes on with what it has; the next change begins there."""
-    site.sh(f"sed -i 's/for pause_s in .*; do/for pause_s in 0; do/' {HOME}/generations/*/node.sh")
+    make_impatient(site)
     script = f"{HOME}/generations/{first.generation}/node.sh"
     site.call(second, "swap", TOKEN, NEVER_S)
-    site.sh(f"mv {script} {script}.away; pgrep -f '{TIMER}' | xargs kill -9")
+    site.sh(f"mv {script} {script}.away")
+    site.end_timer()
     eventually(lambda: site.exists(f"{HOME}/stuck"), "it has given up")
-    assert site.facts().unconfirmed == TOKEN
+    assert "return=stuck" in site.call(second, "state").stdout
+    assert site.facts().unconfirmed == ""
     assert site.call(second, "confirm", TOKEN, check=False).returncode == 1
+    assert site.call(second, "revert", TOKEN, check=False).returncode == 1
     site.call(second, "swap", TOKEN, NEVER_S)
     site.call(second, "confirm", TOKEN)
-    assert site.facts().unconfirmed == ""
     assert site.facts().running == second.generation
 
 
 def test_generation_that_cannot_come_back_takes_nothing_down(
     site: Site, first: Bundle, second: Bundle
 ) -> None:
-    """Better the new rules than none."""
+    """Better the new rules than none; once the old ones can come, they do."""
+    make_impatient(site)
     site.call(second, "swap", TOKEN, NEVER_S)
-    site.sh(f"echo nonsense >>{HOME}/generations/{first.generation}/ruleset.nft")
+    rules = f"{HOME}/generations/{first.generation}/ruleset.nft"
+    site.sh(f"cp {rules} /tmp/rules; echo nonsense >>{rules}")
     done = site.call(second, "revert", TOKEN, check=False)
-    assert done.returncode != 0
+    assert done.returncode == 1
+    assert "failed" in done.stderr
     facts = site.facts()
-    assert (facts.serving, facts.loaded, facts.unconfirmed) == (True, second.generation, TOKEN)
+    assert (facts.serving, facts.loaded) == (True, second.generation)
+    site.sh(f"cp /tmp/rules {rules}")
+    site.call(second, "revert", TOKEN)
+    facts = site.facts()
+    assert (facts.serving, facts.loaded, facts.ruleset) == (True, first.generation, "intact")
 
 
 # Reboots

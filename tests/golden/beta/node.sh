@@ -622,8 +622,11 @@ timer_runs() {
     runs_with "$WORD" /node.shexpire
 }
 
-# It must outlive the SSH session that it is started from, and logind, which ends what a session has left.
+# TOKEN TIMER SECONDS WHO. It must outlive the SSH session that it is started from, and logind, which ends what a
+# session has left. Another one that still sleeps is ended.
 start_timer() {
+    timer_runs || WORD=
+    timer_before=$WORD
     if under_systemd; then
         systemd-run --quiet --collect --unit="$UNIT-return-$2" /bin/sh "$HERE/node.sh" expire "$@" || return 1
     else
@@ -635,13 +638,15 @@ start_timer() {
         [ "$tries" -gt 0 ] || return 1
         sleep 0.01
     done
+    [ -z "$timer_before" ] || kill -- "-$timer_before" 2>/dev/null || :
 }
 
-timer_is() { timer_runs && runs_with "$WORD" "$1"; }
+# A new one has the name of the one before when that is to be over at once.
+timer_is() { timer_runs && [ "$WORD" != "$timer_before" ] && runs_with "$WORD" "$1"; }
 
 stop_timer() { ! timer_runs || kill -- "-$WORD" 2>/dev/null || :; }
 
-# Whether `revert` is at work; it holds this lock from the beginning to the end.
+# Whether `come_back` is at work; it holds this lock from the beginning to the end.
 return_is_under_way() { [ -e "$RUN/return" ] && ! flock -n "$RUN/return" true; }
 
 # The deployment lock (hold.sh) is held, and by this token.
@@ -677,13 +682,10 @@ arm() {
     holds_deployment "$1" || die "the deployment lock is not ours any more: nothing was changed"
     read -r uptime _ </proc/uptime
     timer=$$-${uptime%.*}${uptime#*.}
-    timer_runs || WORD=
-    old_timer=$WORD
-    start_timer "$1" "$timer" "$2" || die "the timer that takes changes back does not start: nothing was changed"
+    start_timer "$1" "$timer" "$2" timer || die "the timer that takes changes back does not start: nothing was changed"
     printf '%s %s %s %s %s\n' "$1" "$timer" "$PREVIOUS" "$RAN" "$3" >"$ROOT/unconfirmed.new"
     sync -- "$ROOT/unconfirmed.new"
     move_change unconfirmed.new unconfirmed
-    [ -z "$old_timer" ] || kill -- "-$old_timer" 2>/dev/null || :
 }
 
 # Asked by watcher and health check: if somebody has ended the timer, the change goes back now.
@@ -691,7 +693,7 @@ guard_change() {
     [ -e "$ROOT/unconfirmed" ] || [ -e "$ROOT/returning" ] || return 0
     if timer_runs || return_is_under_way || ! find_change || [ "$OPEN" = stuck ]; then return 0; fi
     note "the timer of an unconfirmed change is gone: going back now"
-    start_timer "$TOKEN" "$TIMER" 0 || note "the timer does not start"
+    start_timer "$TOKEN" "$TIMER" 0 timer || note "the timer does not start"
 }
 
 # What a verb of another generation does, it does under locks of its own.
@@ -980,36 +982,39 @@ ended_as() {
     [ "${WORD%% *}" = "$2" ]
 }
 
-# By the operator, or by the timer, which says who it is: a timer that was replaced has nothing to say.
+# The timer's time is over at once. The way back is the timer's in any case: it goes on when this session ends,
+# and tries again when something fails.
 revert() {
-    mkdir -p "$RUN"
-    exec 8>"$RUN/return"
-    flock -w 90 8 || die "another return has taken 90 s"
     lock
-    if ! find_change || [ "$TOKEN" != "$1" ] || { [ $# -gt 1 ] && [ "$TIMER" != "$2" ]; }; then
+    if ! find_change || [ "$TOKEN" != "$1" ]; then
         say "nothing to go back from"
         return
     fi
     [ "$OPEN" = returning ] || move_change "$OPEN" returning
-    OPEN=returning
+    return_is_under_way || start_timer "$TOKEN" "$TIMER" 0 operator || die "the timer does not start"
     unlock
-    go_back
-    lock
-    if [ $# -gt 1 ]; then
-        change_is_back timer
-    else
-        stop_timer
-        change_is_back operator
-    fi
+    await_return "$1"
 }
 
-# The timer: TOKEN TIMER SECONDS. It sleeps, so that no clock that is set has a say.
+await_return() {
+    tries=800
+    while find_change && [ "$TOKEN $OPEN" = "$1 returning" ]; do
+        tries=$((tries - 1))
+        [ "$tries" -gt 0 ] || die "not back yet after 80 s; the node goes on trying"
+        sleep 0.1
+    done
+    ended_as went-back "$1" || die "going back has failed: journalctl -t $UNIT says why; apply again"
+    find_current
+    if is_loaded; then say "went back to generation $NOW"; else say "went back: nothing runs here"; fi
+}
+
+# The timer: TOKEN TIMER SECONDS WHO. It sleeps, so that no clock that is set has a say.
 expire() {
     printf '%s\n' "$$" >"$RUN/timer.$$"
     mv -f "$RUN/timer.$$" "$RUN/timer"
     sleep "$3" || : # killed: better too early than never
     for pause_s in 1 2 5 10 30; do
-        ! sh "$HERE/node.sh" revert "$1" "$2" || exit 0
+        ! sh "$HERE/node.sh" come_back "$1" "$2" "$4" || exit 0
         note "going back has failed; once more in $pause_s s"
         sleep "$pause_s"
     done
@@ -1017,6 +1022,22 @@ expire() {
     find_change || exit 0
     [ "$TIMER" != "$2" ] || move_change "$OPEN" stuck
     note "going back has failed for good: apply again, or: sh $HERE/node.sh revert $1"
+}
+
+# The timer's work: TOKEN TIMER WHO. A timer whose change is over, or has got another timer, has nothing to do.
+come_back() {
+    mkdir -p "$RUN"
+    exec 8>"$RUN/return"
+    flock -w 90 8 || die "another return has taken 90 s"
+    lock
+    find_change || return 0
+    [ "$TOKEN $TIMER" = "$1 $2" ] || return 0
+    [ "$OPEN" = returning ] || move_change "$OPEN" returning
+    OPEN=returning
+    unlock
+    go_back
+    lock
+    change_is_back "$3"
 }
 
 record() {
@@ -1130,6 +1151,7 @@ state() {
     if is_loaded && is_attached; then echo attached=yes; else echo attached=no; fi
     if is_loaded; then echo running=yes; else echo running=no; fi
     echo "units=$UNITS"
+    [ "$OPEN" != stuck ] || TOKEN= # nobody takes it back any more
     echo "unconfirmed=$TOKEN"
     echo "return=${OPEN:-none}"
     echo "node_id=$NODE_ID"
@@ -1174,7 +1196,7 @@ case $verb:$# in
     up:2 | swap:2 | down:2) require_word 0-9a-f "$1" && require_word 0-9 "$2" ;;
     confirm:1 | revert:1) require_word 0-9a-f "$1" ;;
     record:2) require_word 0-9a-f "$1" && require_word A-Za-z0-9@._- "$2" ;;
-    revert:2 | expire:3) ;; # the timer's
+    expire:4 | come_back:3) ;; # the timer's
     erase:0 | check:0 | state:0 | health:0 | watch:0 | mend:0 | attach:0 | detach:0 | notify:*) ;;
     *) usage ;;
 esac
