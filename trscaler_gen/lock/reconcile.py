@@ -30,6 +30,10 @@ from trscaler_gen.placement import (
 )
 
 _MOST_REPORTED = 10
+_MAKE_ANEW = (
+    "make the cluster anew: take every node down and erase it (node.sh down, then node.sh erase), move the "
+    "lock away, and apply"
+)
 
 
 @dataclass(frozen=True)
@@ -97,7 +101,7 @@ def _numbered(changed: Lock, before: Lock, source: str) -> Lock:
         return changed
     if before.serial == MAX_SERIAL:
         message = f"serial {MAX_SERIAL} is the last: nothing can change any more"
-        hint = "take every node down (node.sh down), move the lock away, and apply: the cluster is made anew"
+        hint = _MAKE_ANEW
         raise InputError([Problem(source, 0, 0, "no-serial-left", message, hint)])
     ancestors = (fingerprint(before), *before.ancestors)[:MAX_ANCESTORS]
     return replace(changed, serial=before.serial + 1, ancestors=ancestors)
@@ -210,7 +214,7 @@ def _refuse_changed_vrids(inventory: Inventory, lock: Lock) -> None:
     wanted = inventory.heartbeat.first_vrid
     if wanted != lock.first_vrid:
         message = f"first_vrid changed from {lock.first_vrid} to {wanted}: a cluster that runs cannot follow"
-        hint = "take every node down (node.sh down), move the lock away, and apply: the cluster is made anew"
+        hint = _MAKE_ANEW
         raise _refusal(inventory, "vrid-changed", message, hint)
 
 
@@ -253,7 +257,7 @@ def _next_epoch(lock: Lock, source: str) -> int:
     if lock.epoch < MAX_EPOCH:
         return lock.epoch + 1
     message = f"epoch {MAX_EPOCH} is the last: the contract cannot change any more"
-    hint = "take the cluster down and move its lock away"
+    hint = _MAKE_ANEW
     raise InputError([Problem(source, 0, 0, "no-epoch-left", message, hint)])
 
 
