@@ -18,20 +18,20 @@ from .events import assert_nothing_noticed, under_probes
 from .test_changes import actions, apply
 
 DEADLY_MV = """#!/bin/sh
-case "$*" in */current) {before} kill -9 $PPID ;; *) exec /bin/mv "$@" ;; esac
+case "$*" in */current) rm "$0"; {before} kill -9 $PPID ;; *) exec /bin/mv "$@" ;; esac
 """
 
 
 @contextmanager
 def deadly_mv(cluster: Cluster, node: str, before: str = "") -> Iterator[None]:
-    """Let node.sh die on a node at the moment at which it makes its generation the current one."""
+    """Let node.sh die on a node at the moment at which it makes its generation the current one; once."""
     path = "/usr/local/sbin/mv"
     script = DEADLY_MV.format(before=before)
     cluster.lab.exec(node, ["sh", "-c", f"cat >{path} && chmod 755 {path}"], input=script)
     try:
         yield
     finally:
-        cluster.lab.exec(node, ["rm", path])
+        cluster.lab.exec(node, ["rm", "-f", path])
 
 
 def try_to_apply(cluster: Cluster, document: dict[str, object]) -> None:
@@ -41,18 +41,37 @@ def try_to_apply(cluster: Cluster, document: dict[str, object]) -> None:
 
 
 def test_swap_that_died_half_way_is_taken_back(cluster: Cluster, inventory: dict[str, object]) -> None:
-    """Without a look at what is loaded, the node would go on with the new tables, and be called unchanged."""
+    """The node does it itself; without a look at what is loaded, it would go on with the new tables."""
     original = dict(inventory)
+    before = cluster.state("n2")
     nodes = dict(inventory["nodes"])  # type: ignore[call-overload]
     del nodes["n4"]
     with deadly_mv(cluster, "n2"):
         try_to_apply(cluster, {**inventory, "nodes": nodes})
-    assert cluster.state("n2")["ruleset"] == "unfinished"
-    assert actions(apply(cluster, original))["n2"] == "swapped"
+    after = cluster.state("n2")
+    for key in ("generation", "loaded", "ruleset", "unconfirmed"):
+        assert after[key] == before[key]
+    apply(cluster, original)
     cluster.settle()
     with under_probes(cluster) as watched:
         pass
     assert_nothing_noticed(watched.result)
+
+
+def test_swap_by_hand_that_died_half_way_is_seen_and_mended(
+    cluster: Cluster, inventory: dict[str, object]
+) -> None:
+    """Nobody promised to take it back; the next apply makes the change again."""
+    before = cluster.state("n2")["generation"]
+    apply(cluster, {**inventory, "heartbeat": {"interval_ms": 100, "missed": 4}})
+    with deadly_mv(cluster, "n2"):
+        script = f"/etc/trscaler-gen/e2e/generations/{before}/node.sh"
+        cluster.lab.exec("n2", ["sh", script, "swap"], check=False)
+    assert cluster.state("n2")["ruleset"] == "unfinished"
+    assert cluster.state("n2")["loaded"] == before
+    assert actions(apply(cluster, inventory))["n2"] == "swapped"
+    assert cluster.state("n2")["ruleset"] == "intact"
+    cluster.settle()
 
 
 def test_swap_that_died_half_way_can_be_made_again(cluster: Cluster, inventory: dict[str, object]) -> None:
