@@ -110,6 +110,13 @@ def test_missing_health_program_is_refused_before_anything_changes(
     assert cluster.state("n1") == before
 
 
+def test_health_check_puts_the_rules_back_where_no_watcher_lives(cluster: Cluster) -> None:
+    """While one lives, the health check reads the rules only now and then."""
+    cluster.lab.exec("n2", ["sh", "-c", "kill -- -$(cat /run/trscaler-gen/e2e/watch.pid); nft flush ruleset"])
+    eventually(lambda: cluster.state("n2")["ruleset"] == "intact", "the rules are back")
+    cluster.script("n2", "up")  # and the watcher
+
+
 def test_two_flushes_in_a_row_heal_too(cluster: Cluster) -> None:
     """`systemctl restart nftables` flushes twice: the second one may come just after we loaded."""
     for pause_s in (0, 0.05, 0.1):

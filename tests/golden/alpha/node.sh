@@ -60,6 +60,7 @@ CANNOT_SWAP=75   # EX_TEMPFAIL of sysexits.h
 NOT_TO_SERVE=69  # EX_UNAVAILABLE: the unit does not try again
 KEPT_GENERATIONS=5
 KEPT_LINES=200
+READ_RULES_EVERY_S=10
 
 # The user's own question, from cluster.yaml health.command.
 service_is_well() {
@@ -202,6 +203,7 @@ look_at_ruleset() {
 }
 
 is_intact() {
+    RULESET=missing
     is_loaded || return 1
     look_at_ruleset
     [ "$RULESET" = intact ]
@@ -891,7 +893,7 @@ detach() {
     ! accepts_cluster_mac || bridge fdb del "$CLUSTER_MAC" dev "$LINK" self || :
     nft delete table netdev "$TABLE" 2>/dev/null || :
     restore_link_settings
-    for name in settings-before listing loaded epoch serial changing heartbeat.conf heartbeat; do
+    for name in settings-before listing loaded epoch serial changing heartbeat.conf heartbeat rules-read; do
         rm -f "$RUN/$name"
     done
 }
@@ -1072,11 +1074,22 @@ erase_units() {
     systemctl reset-failed "$UNIT*" 2>/dev/null || :
 }
 
+# The watcher hears of every change of the rules. While it lives they are read only now and then: that is most of
+# what a health check costs.
+rules_hold() {
+    read_word "$RUN/rules-read"
+    read_at=${WORD:-0}
+    read -r uptime _ </proc/uptime
+    if watch_runs && [ $((${uptime%.*} - read_at)) -lt "$READ_RULES_EVERY_S" ]; then return 0; fi
+    is_intact || return 1
+    echo "${uptime%.*}" >"$RUN/rules-read" || :
+}
+
 health() {
     guard_change
     lock
     if ! is_loaded && [ ! -d "/sys/class/net/$DEVICE" ]; then die "nothing runs here: use up"; fi
-    is_intact || { heal "$RULESET" || :; exit 1; }
+    rules_hold || { heal "$RULESET" || :; exit 1; }
     is_attached || {
         note "addresses or settings are not whole: putting them back"
         ensure_device
@@ -1110,6 +1123,7 @@ ruleset_events() {
 }
 
 watch() {
+    echo $$ >"$RUN/watch.pid" || : # systemd keeps it to itself
     while :; do
         mend_current
         ruleset_events | while read -r line; do
