@@ -118,6 +118,14 @@ def test_change_of_frame_goes_back(site: Site, first: Bundle) -> None:
     site.await_all()
 
 
+def test_second_verb_that_cannot_be_armed_leaves_the_first_timer(site: Site, first: Bundle) -> None:
+    """Nothing runs in between that could look after the timer."""
+    site.call(first, "down", TOKEN, "4")
+    site.sh(f"mkdir {HOME}/unconfirmed.new")  # as good as a full disk
+    assert site.call(site.framed[NODE], "up", TOKEN, NEVER_S, check=False).returncode != 0
+    site.await_return_to(first)
+
+
 def test_operator_sends_it_back(site: Site, first: Bundle, second: Bundle) -> None:
     site.call(second, "swap", TOKEN, NEVER_S)
     site.call(second, "revert", TOKEN)

@@ -38,7 +38,7 @@ fact keepalived_version "$(first_line keepalived --version)"
 if [ -d "/sys/class/net/$link" ]; then fact link yes; else fact link no; fi
 
 place=$root
-while [ ! -d "$place" ]; do place=${place%/*}/ && place=${place%/}; done
+while [ ! -d "$place/" ]; do place=${place%/*}; done
 fact free_kib "$(df -Pk -- "$place/" | { read -r _; read -r _ _ _ free _; echo "$free"; })"
 
 staged=no

@@ -625,7 +625,7 @@ timer_runs() {
 }
 
 # TOKEN TIMER SECONDS WHO. It must outlive the SSH session that it is started from, and logind, which ends what a
-# session has left. Another one that still sleeps is ended.
+# session has left.
 start_timer() {
     timer_runs || WORD=
     timer_before=$WORD
@@ -640,8 +640,9 @@ start_timer() {
         [ "$tries" -gt 0 ] || return 1
         sleep 0.01
     done
-    [ -z "$timer_before" ] || kill -- "-$timer_before" 2>/dev/null || :
 }
+
+end_timer_before() { [ -z "$timer_before" ] || kill -- "-$timer_before" 2>/dev/null || :; }
 
 # A new one has the name of the one before when that is to be over at once.
 timer_is() { timer_runs && [ "$WORD" != "$timer_before" ] && runs_with "$WORD" "$1"; }
@@ -688,6 +689,7 @@ arm() {
     printf '%s %s %s %s %s\n' "$1" "$timer" "$PREVIOUS" "$RAN" "$3" >"$ROOT/unconfirmed.new"
     sync -- "$ROOT/unconfirmed.new"
     move_change unconfirmed.new unconfirmed
+    end_timer_before # not sooner: if this could not be written, the first one is still to come
 }
 
 # Asked by watcher and health check: if somebody has ended the timer, the change goes back now.
@@ -993,7 +995,10 @@ revert() {
         return
     fi
     [ "$OPEN" = returning ] || move_change "$OPEN" returning
-    return_is_under_way || start_timer "$TOKEN" "$TIMER" 0 operator || die "the timer does not start"
+    if ! return_is_under_way; then
+        start_timer "$TOKEN" "$TIMER" 0 operator || die "the timer does not start"
+        end_timer_before
+    fi
     unlock
     await_return "$1"
 }
