@@ -116,3 +116,27 @@ def test_rolling_restart_of_keepalived(cluster: Cluster) -> None:
             assert "serving" in cluster.script(node, "up").stdout
             cluster.settle(FOUR)
     assert_nothing_noticed(watched.result)
+
+
+def test_a_folder_of_inventories_is_planned_together_and_applied_in_turn(cluster: Cluster) -> None:
+    """Two clusters on the same four hosts and the same link."""
+    folder = cluster.path.parent
+    document = yaml.safe_load(cluster.path.read_text())
+    document |= {"cluster": "second", "virtual_addresses": ["192.0.2.98"]}
+    document["heartbeat"] = {**document["heartbeat"], "first_vrid": 101}
+    other = folder / "second.yaml"
+    other.write_text(yaml.safe_dump(document, sort_keys=False))
+    try:
+        plans = [json.loads(line) for line in cluster.cli("plan", "--json", str(folder)).stdout.splitlines()]
+        assert [plan["cluster"] for plan in plans] == ["e2e", "second"]
+        with under_probes(cluster) as watched:
+            cluster.cli("apply", "--yes", str(folder))
+        assert_nothing_noticed(watched.result)
+        assert "second: " in cluster.cli("apply", str(folder)).stderr
+        verdicts = cluster.cli("status", "--json", str(folder)).stdout.splitlines()
+        assert [json.loads(line)["state"] for line in verdicts] == ["healthy", "healthy"]
+    finally:
+        for node in FOUR:
+            script = "/etc/trscaler-gen/second/current/node.sh"
+            cluster.lab.exec(node, ["sh", "-c", f"sh {script} down; sh {script} erase"], check=False)
+        other.unlink()
