@@ -61,7 +61,7 @@ StrictModes no
 PasswordAuthentication no
 KbdInteractiveAuthentication no
 PermitRootLogin prohibit-password
-MaxStartups 100
+MaxStartups {startups}
 {extra}
 """
 
@@ -168,10 +168,12 @@ class SshNode:
     port: int
     process: subprocess.Popen[bytes] | None = None
 
-    def start(self, keys: Path, *, size: str = "", extra: str = "") -> None:
+    def start(self, keys: Path, *, size: str = "", extra: str = "", startups: int = 100) -> None:
         """Boot, and return when the sshd answers."""
         (self.folder / "etc").mkdir(exist_ok=True)
-        config = _SSHD_CONFIG.format(port=self.port, folder=self.folder, keys=keys, extra=extra)
+        config = _SSHD_CONFIG.format(
+            port=self.port, folder=self.folder, keys=keys, startups=startups, extra=extra
+        )
         (self.folder / "sshd_config").write_text(config)
         unshare = ["unshare", "--mount", "--pid", "--fork", "--kill-child=KILL", "--mount-proc"]
         with (self.folder / "sshd.log").open("wb") as log:
@@ -238,14 +240,14 @@ class Lan:
     def forget_journal(self) -> None:
         (self.folder / "journal").unlink(missing_ok=True)
 
-    def boot(self, *names: str, size: str = "", extra: str = "") -> None:
+    def boot(self, *names: str, size: str = "", extra: str = "", startups: int = 100) -> None:
         """Start nodes whose host keys the client knows."""
         for name in names:
             folder = self.folder / name
             folder.mkdir()
             make_key(folder / "host_key")
             self.nodes[name] = SshNode(name, folder, free_port())
-            self.nodes[name].start(self.folder / "authorized_keys", size=size, extra=extra)
+            self.nodes[name].start(self.folder / "authorized_keys", size=size, extra=extra, startups=startups)
             with self.known_hosts.open("a") as file:
                 file.write(f"[127.0.0.1]:{self.nodes[name].port} {public(folder / 'host_key')}\n")
         self.write_config()

@@ -102,7 +102,7 @@ def test_the_line_of_the_hint_is_the_remedy(lan: Lan) -> None:
     boot(lan, "ops ALL=(root) ALL")
     line = refusal(lan).hint.rpartition("this line: ")[2]
     with lan.connect("n1") as connection:
-        write = "cd /etc/sudoers.d && echo \"$1\" >trscaler-gen && chmod 440 trscaler-gen && visudo -cq"
+        write = 'cd /etc/sudoers.d && echo "$1" >trscaler-gen && chmod 440 trscaler-gen && visudo -cq'
         argv = ("sh", "-c", write, "sh", line)
         assert connection.run(argv, timeout_s=10).status == 0
     with login(lan) as connection:

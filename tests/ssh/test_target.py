@@ -89,6 +89,9 @@ def test_include_is_followed_and_the_block_goes_on(home: Path) -> None:
         "Host *\n  User all\n  Port 99\n",
         "Host n* !n1\n  User wrong\nHost n1\n  User right\n  HostName %h.example.net\n",
         'Host=n1\n  User = "quoted"\n  HostName 192.0.2.3\n',
+        'Port 2200\nHost "n1" "other"\n  User quoted\nHost n2\n  User other\n  Port 22\n',
+        "Host n2\n  Port 24\n  HostName 192.0.2.2\nhost ?1\n  User late\n",
+        "Host n2\n  Port 24\nMatch host n?\n  Port 25\n  User matched\nHost n1\n  User other\n",
         "Match host n1\n  User matched\n  HostName 192.0.2.3\nHost n1\n  Port 23\n",
     ],
 )
@@ -96,6 +99,22 @@ def test_openssh_reads_it_the_same_way(home: Path, text: str) -> None:
     found, judge = target(home, text), openssh(home, "n1")
     assert (found.user, found.port) == (judge["user"], int(judge["port"]))
     assert found.host == judge["hostname"] or (judge["hostname"] == "n1" and found.host == ADDRESS)
+
+
+def test_a_fleets_configuration_is_as_good_as_one_for_the_node_alone(home: Path) -> None:
+    others = "".join(f"Host n{i}\n  HostName 192.0.2.{i}\n  User other\n" for i in range(2, 200))
+    own = "Host n1\n  Port 2222\nHost n?\n  User ops\nHost *\n  HostKeyAlias %h-key\n"
+    alone, among = target(home, own), target(home, f"{others}{own}{others}")
+    assert alone == among
+    assert (among.port, among.user) == (2222, "ops")
+
+
+def test_new_host_keys_go_to_the_users_own_file(home: Path) -> None:
+    first = home / ".ssh" / "known_hosts"
+    assert resolve("n1", ADDRESS, Ssh()).new_hosts == first
+    assert target(home, "UserKnownHostsFile /tmp/a /tmp/b\n").new_hosts == Path("/tmp/a")
+    nobody = target(home, "UserKnownHostsFile none\nGlobalKnownHostsFile /tmp/c\n")
+    assert (nobody.new_hosts, nobody.known_hosts) == (None, (Path("/tmp/c"),))
 
 
 def test_a_jump_becomes_the_command_that_openssh_makes(home: Path) -> None:

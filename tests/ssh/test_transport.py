@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import fcntl
 import hashlib
 import os
+import socket
 import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
+import paramiko
 import pytest
 
 from ssh.nodes import Lan, await_true, fingerprint, free_port, make_key, public, silent_listener
 from trscaler_gen.errors import NodeError
-from trscaler_gen.transport import OUTPUT_LIMIT_BYTES, Target, connect
+from trscaler_gen.transport import OUTPUT_LIMIT_BYTES, Target, connect, host_key
 
 
 def refusal(target: Target) -> NodeError:
@@ -195,7 +200,7 @@ def test_an_unknown_host_key_is_shown_and_refused(lan: Lan) -> None:
 def test_the_hint_for_an_unknown_host_key_works(lan: Lan) -> None:
     lan.boot("n1")
     lan.known_hosts.write_text("")
-    command = refusal(lan.target("n1")).hint.partition("accept it: ")[2]
+    command = refusal(lan.target("n1")).hint.partition("or alone: ")[2]
     subprocess.run(["sh", "-c", command], check=True, stderr=subprocess.DEVNULL)
     connect(lan.target("n1")).close()
 
@@ -236,6 +241,137 @@ def test_the_known_type_of_key_is_asked_for(lan: Lan) -> None:
     lan.boot("n1", extra=f"HostKey {rsa}")
     lan.known_hosts.write_text(f"[127.0.0.1]:{lan.nodes['n1'].port} {public(rsa)}\n")
     connect(lan.target("n1")).close()
+
+
+def test_openssh_too_takes_another_type_of_key_for_a_changed_one(lan: Lan) -> None:
+    rsa = lan.folder / "rsa_host_key"
+    subprocess.run(["ssh-keygen", "-q", "-t", "rsa", "-b", "2048", "-N", "", "-f", str(rsa)], check=True)
+    lan.boot("n1")
+    known = f"[127.0.0.1]:{lan.nodes['n1'].port} {public(rsa)}\n"
+    lan.known_hosts.write_text(known)
+    with pytest.raises(NodeError, match="HAS CHANGED"):
+        connect(lan.target("n1"), accept_new=True)
+    options = [
+        "-F",
+        str(lan.folder / "config"),
+        "-o",
+        "BatchMode=yes",
+        "-o",
+        "StrictHostKeyChecking=accept-new",
+    ]
+    judge = subprocess.run(["ssh", *options, "n1", "true"], capture_output=True, text=True, check=False)
+    assert judge.returncode == 255
+    assert "HAS CHANGED" in judge.stderr
+    assert lan.known_hosts.read_text() == known
+
+
+# --- new host keys -----------------------------------------------------------------------------------------
+
+
+def test_the_key_of_a_new_host_is_accepted_written_down_and_told(lan: Lan) -> None:
+    lan.boot("n1")
+    known = lan.known_hosts.read_text()
+    lan.known_hosts.unlink()
+    folder = lan.folder / "not" / "there"
+    target = replace(
+        lan.target("n1"), new_hosts=folder / "known_hosts", known_hosts=(folder / "known_hosts",)
+    )
+    said: list[str] = []
+    connect(target, accept_new=True, on_accept=said.append).close()
+    assert len(said) == 1
+    assert said[0].startswith(f"n1: new host key of [127.0.0.1]:{lan.nodes['n1'].port} accepted: ssh-ed25519")
+    assert said[0].endswith(fingerprint(lan.nodes["n1"].folder / "host_key"))
+    assert (folder / "known_hosts").read_text() == known
+    assert (folder.stat().st_mode & 0o777, (folder / "known_hosts").stat().st_mode & 0o777) == (0o700, 0o600)
+    connect(target, accept_new=True, on_accept=said.append).close()
+    connect(target).close()
+    assert len(said) == 1
+
+
+def test_a_last_line_without_an_end_stays_a_line_of_its_own(lan: Lan) -> None:
+    lan.boot("n1")
+    known = lan.known_hosts.read_text()
+    other = f"other {public(lan.folder / 'id')}"
+    lan.known_hosts.write_text(other)
+    connect(lan.target("n1"), accept_new=True).close()
+    assert lan.known_hosts.read_text() == f"{other}\n{known}"
+
+
+def test_many_who_accept_at_once_write_whole_lines_and_each_key_once(lan: Lan) -> None:
+    names = [f"n{number}" for number in range(1, 7)]
+    lan.boot(*names)
+    known = sorted(lan.known_hosts.read_text().splitlines())
+    lan.known_hosts.write_text("")
+    said: list[str] = []
+
+    def accept(name: str) -> None:
+        connect(lan.target(name), accept_new=True, on_accept=said.append).close()
+
+    with ThreadPoolExecutor(18) as pool:
+        list(pool.map(accept, names * 3))
+    assert sorted(lan.known_hosts.read_text().splitlines()) == known
+    assert len(said) == len(names)
+
+
+@pytest.mark.parametrize("trouble", ["changed", "revoked"])
+def test_a_key_that_is_not_merely_new_is_never_accepted(lan: Lan, trouble: str) -> None:
+    lan.boot("n1")
+    port, line = lan.nodes["n1"].port, lan.known_hosts.read_text()
+    other = public(make_key(lan.folder / "other"))
+    known = f"[127.0.0.1]:{port} {other}\n" if trouble == "changed" else f"@revoked {line}"
+    lan.known_hosts.write_text(known)
+    with pytest.raises(NodeError, match=trouble.upper()):
+        connect(lan.target("n1"), accept_new=True)
+    assert lan.known_hosts.read_text() == known
+
+
+def test_a_key_that_somebody_else_has_just_written_down_counts(lan: Lan) -> None:
+    """Between reading and locking the file another process may have learnt another key."""
+    lan.boot("n1")
+    target, port = lan.target("n1"), lan.nodes["n1"].port
+    key = paramiko.PKey.from_path(lan.nodes["n1"].folder / "host_key")
+    assert host_key.accept(target, (), key) == ""
+    lan.known_hosts.write_text(f"[127.0.0.1]:{port} {public(lan.folder / 'id')}\n")
+    with pytest.raises(NodeError, match="HAS CHANGED"):
+        host_key.accept(target, (), key)
+
+
+def test_a_full_disk_leaves_known_hosts_as_it_was(lan: Lan, monkeypatch: pytest.MonkeyPatch) -> None:
+    lan.boot("n1")
+    lan.known_hosts.write_text("# mine\n")
+
+    def fail(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(NodeError, match="No space left"):
+        connect(lan.target("n1"), accept_new=True)
+    assert lan.known_hosts.read_text() == "# mine\n"
+
+
+def test_without_a_file_for_it_no_key_is_accepted(lan: Lan) -> None:
+    lan.boot("n1")
+    lan.write_config("Host *\n  UserKnownHostsFile none\n")
+    with pytest.raises(NodeError, match="no file to write the host key"):
+        connect(lan.target("n1"), accept_new=True)
+
+
+def test_dev_null_keeps_nothing_and_is_no_error(lan: Lan) -> None:
+    lan.boot("n1")
+    lan.write_config("Host *\n  UserKnownHostsFile /dev/null\n")
+    said: list[str] = []
+    for _ in range(2):
+        connect(lan.target("n1"), accept_new=True, on_accept=said.append).close()
+    assert len(said) == 2
+
+
+def test_a_file_that_somebody_keeps_locked_is_not_awaited_for_ever(lan: Lan) -> None:
+    lan.boot("n1")
+    lan.known_hosts.write_text("")
+    with lan.known_hosts.open() as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(NodeError, match="somebody has locked it"):
+            connect(lan.target("n1", timeout_s=1), accept_new=True)
 
 
 # --- authentication ----------------------------------------------------------------------------------------
@@ -363,6 +499,92 @@ def test_a_jump_host_leads_to_the_node(lan: Lan) -> None:
     lan.write_config("Host n1\n  ProxyJump jump\n")
     with lan.connect("n1") as connection:
         assert connection.run(("echo", "through"), timeout_s=5).stdout == "through\n"
+
+
+def test_a_jump_host_whose_key_is_not_known_is_named(lan: Lan) -> None:
+    lan.boot("jump", "n1")
+    lan.write_config("Host n1\n  ProxyJump jump\n")
+    target = lan.target("n1")
+    lan.known_hosts.write_text("")
+    began = time.monotonic()
+    error = refusal(target)
+    assert "the key of the jump host is not known" in error.hint
+    assert time.monotonic() - began < 5  # it is not asked again
+
+
+# --- servers that are too busy -----------------------------------------------------------------------------
+
+
+def test_a_server_that_refuses_many_at_once_is_asked_again(lan: Lan) -> None:
+    lan.boot("busy", startups=1)
+    with ThreadPoolExecutor(12) as pool:
+        connections = list(pool.map(lambda _: lan.connect("busy"), range(12)))
+    for connection in connections:
+        connection.close()
+
+
+def test_without_asking_again_some_would_be_refused(lan: Lan, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trscaler_gen.transport.connection._pauses", lambda: iter(()))
+    lan.boot("busy", startups=1)
+    with ThreadPoolExecutor(12) as pool:
+        tries = [pool.submit(lan.connect, "busy") for _ in range(12)]
+    errors = [one.exception() for one in tries]
+    for one in tries:
+        if one.exception() is None:
+            one.result().close()
+    assert any(isinstance(error, NodeError) and "MaxStartups" in error.hint for error in errors)
+
+
+def test_a_jump_host_that_refuses_many_at_once_is_asked_again(lan: Lan) -> None:
+    lan.boot("n1")
+    lan.boot("jump", startups=2)
+    lan.write_config("Host n1\n  ProxyJump jump\n")
+    target = lan.target("n1", timeout_s=60)
+    with ThreadPoolExecutor(12) as pool:
+        connections = list(pool.map(lambda _: connect(target), range(12)))
+    for connection in connections:
+        connection.close()
+
+
+def test_a_server_that_always_hangs_up_is_not_asked_for_ever(lan: Lan) -> None:
+    lan.boot("n1")
+    asked = 0
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def hang_up() -> None:
+            nonlocal asked
+            with contextlib.suppress(OSError):
+                while True:
+                    server.accept()[0].close()
+                    asked += 1
+
+        thread = threading.Thread(target=hang_up, daemon=True)
+        thread.start()
+        began = time.monotonic()
+        error = refusal(replace(lan.target("n1", timeout_s=2), port=server.getsockname()[1]))
+        took_s = time.monotonic() - began
+        server.shutdown(socket.SHUT_RDWR)
+        thread.join()
+    assert error.message.startswith("no SSH session with")
+    assert "MaxStartups" in error.hint
+    assert asked > 2
+    assert took_s < 10
+
+
+def test_a_server_that_speaks_another_protocol_is_asked_once(lan: Lan) -> None:
+    lan.boot("n1")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def greet() -> None:
+            with server.accept()[0] as sock:
+                sock.sendall(b"SSH-1.5-old\r\n")
+                sock.recv(1)
+
+        thread = threading.Thread(target=greet, daemon=True)
+        thread.start()
+        error = refusal(replace(lan.target("n1"), port=server.getsockname()[1]))
+        thread.join()
+    assert "Incompatible version" in error.message
 
 
 # --- nothing is left behind --------------------------------------------------------------------------------

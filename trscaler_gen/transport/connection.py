@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import random
+import re
 import socket
 import threading
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 
 import paramiko
@@ -15,6 +18,8 @@ from trscaler_gen.errors import NodeError
 from trscaler_gen.transport import command, host_key
 from trscaler_gen.transport.authentication import authenticate
 from trscaler_gen.transport.command import Completed, Remote, harmless
+from trscaler_gen.transport.dial import DEAD_PEER_S, dial
+from trscaler_gen.transport.known_hosts import KnownHost
 from trscaler_gen.transport.proxy import Proxy
 from trscaler_gen.transport.session import Session
 from trscaler_gen.transport.target import Target
@@ -29,7 +34,26 @@ _DIGESTS = (
 )
 
 _KEEPALIVE_S = 5
-_DEAD_PEER_S = 20
+
+_FIRST_PAUSE_S = 0.1
+_LONGEST_PAUSE_S = 2.0
+_MOST_PAUSES = 20
+
+_NO_BANNER = "Error reading SSH protocol banner"
+_TURNED_AWAY = (
+    "is it an SSH server? It was asked several times; MaxStartups in its sshd_config refuses many connections"
+    " at once: raise it there, or lower --parallel here"
+)
+_KEY_REFUSED = "Host key verification failed"
+_JUMP_UNKNOWN = (
+    "the key of the jump host is not known, or it has changed: connect to it once with ssh, and look"
+)
+
+# What ssh(1) says when a jump host hangs up on it; and when that was for a reason that will not pass.
+_JUMP_TURNED_AWAY = re.compile(r"_exchange_identification|banner exchange|Connection (closed|reset) by")
+_JUMP_REFUSED = re.compile(
+    rf"{_KEY_REFUSED}|Permission denied|Too many auth|refused|timed out|not resolve|No route|unreachable"
+)
 
 # paramiko logs a traceback for every refused connection; without a handler Python prints it on the terminal.
 logging.getLogger("paramiko").addHandler(logging.NullHandler())
@@ -38,9 +62,13 @@ logging.getLogger("paramiko").addHandler(logging.NullHandler())
 class Connection:
     """One open connection to one node; commands run one after the other or side by side."""
 
-    def __init__(self, target: Target) -> None:
-        """Connect, verify the host key, authenticate; raises NodeError."""
+    def __init__(self, target: Target, on_accept: Callable[[str], None] | None = None) -> None:
+        """Connect, verify the host key, authenticate; raises NodeError.
+
+        With ``on_accept`` the key of a host that is new is accepted, and it is told so.
+        """
         self.target = target
+        self._on_accept = on_accept
         self._proxy: Proxy | None = None
         self._socket: socket.socket | None = None
         self._transport: paramiko.Transport | None = None
@@ -81,7 +109,7 @@ class Connection:
         if self._transport is not None:
             self._transport.close()
             if self._transport.is_alive():
-                self._transport.join(_DEAD_PEER_S)
+                self._transport.join(DEAD_PEER_S)
         if self._socket is not None:
             self._socket.close()
         if self._proxy is not None:
@@ -103,31 +131,39 @@ class Connection:
         _harden(transport)
         host_key.prefer(transport, known)
         self._negotiate(transport)
-        host_key.verify(self.target, known, transport.get_remote_server_key())
+        self._verify(known, transport.get_remote_server_key())
         authenticate(self.target, transport)
         transport.set_keepalive(_KEEPALIVE_S)
         return transport
 
+    def _verify(self, known: tuple[KnownHost, ...], key: paramiko.PKey) -> None:
+        if self._on_accept is None:
+            host_key.verify(self.target, known, key)
+        elif accepted := host_key.accept(self.target, known, key):
+            self._on_accept(accepted)
+
     def _open_socket(self) -> socket.socket:
         if self.target.proxy_command is None:
-            return _tcp_socket(self.target)
+            return dial(self.target)
         self._proxy = Proxy(self.target.proxy_command)
         return self._proxy.socket
 
     def _negotiate(self, transport: paramiko.Transport) -> None:
         timeout_s = self.target.connect_timeout_s
-        transport.banner_timeout = transport.auth_timeout = timeout_s
-        transport.handshake_timeout = transport.channel_timeout = timeout_s
+        transport.banner_timeout = transport.handshake_timeout = timeout_s
         done = threading.Event()
         transport.start_client(event=done)
         if not done.wait(timeout_s):
-            raise self._silence()
+            raise self._silence(transport)
         if not transport.is_active():
             raise self._no_ssh(transport.get_exception())
 
-    def _silence(self) -> NodeError:
+    def _silence(self, transport: paramiko.Transport) -> NodeError:
         place, timeout_s = self.target.place, self.target.connect_timeout_s
-        if self._proxy is not None:
+        if transport.remote_version:
+            message = f"{place} began to speak SSH and then fell silent for {timeout_s:g} s"
+            hint = "is it overloaded? Large packets that get lost on the way (MTU) look like this too"
+        elif self._proxy is not None:
             message = f"{place} did not answer through the ProxyCommand within {timeout_s:g} s"
             hint = self._proxy_failure() or "is the node powered on, and does the ProxyCommand reach it?"
         else:
@@ -138,16 +174,31 @@ class Connection:
     def _no_ssh(self, error: Exception | None) -> NodeError:
         said = self._proxy_failure()
         if said:
-            message = f"the ProxyCommand for {self.target.host} failed"
-            return NodeError(
-                self.target.node, message, command=harmless(self.target.proxy_command or ""), stderr=said
-            )
+            return self._proxy_error(said)
         reason = harmless(str(error or "connection closed"))
-        hint = "is it an SSH server? MaxStartups in its sshd_config may refuse many connections at once"
-        return NodeError(self.target.node, f"no SSH session with {self.target.place}: {reason}", hint=hint)
+        message = f"no SSH session with {self.target.place}: {reason}"
+        kind = _TurnedAwayError if _is_hang_up(error) else NodeError
+        return kind(self.target.node, message, hint=_TURNED_AWAY)
+
+    def _proxy_error(self, said: str) -> NodeError:
+        message = f"the ProxyCommand for {self.target.host} failed"
+        shown = harmless(self.target.proxy_command or "")
+        if _JUMP_TURNED_AWAY.search(said) and not _JUMP_REFUSED.search(said):
+            return _TurnedAwayError(self.target.node, message, hint=_TURNED_AWAY, command=shown, stderr=said)
+        hint = _JUMP_UNKNOWN if _KEY_REFUSED in said else ""
+        return NodeError(self.target.node, message, hint=hint, command=shown, stderr=said)
 
     def _proxy_failure(self) -> str:
         return harmless(self._proxy.failure()) if self._proxy is not None else ""
+
+
+class _TurnedAwayError(NodeError):
+    """A server hung up before it knew who we are: as sshd does when too many come at once (MaxStartups)."""
+
+
+def _is_hang_up(error: Exception | None) -> bool:
+    # paramiko puts whatever it meets instead of a banner into words.
+    return error is None or isinstance(error, (EOFError, OSError)) or _NO_BANNER in str(error)
 
 
 def _harden(transport: paramiko.Transport) -> None:
@@ -156,33 +207,32 @@ def _harden(transport: paramiko.Transport) -> None:
     options.digests = [name for name in _DIGESTS if name in options.digests]
 
 
-def connect(target: Target) -> Connection:
-    """Open a connection; the caller closes it. Raises NodeError with the reason and what to do."""
-    return Connection(target)
+def connect(
+    target: Target, *, accept_new: bool = False, on_accept: Callable[[str], None] | None = None
+) -> Connection:
+    """Open a connection; the caller closes it. Raises NodeError with the reason and what to do.
+
+    With ``accept_new`` the key of a host of which none is known is written to the first known_hosts file, and
+    ``on_accept`` is called, in the caller's thread, with a sentence that has its fingerprint.
+    A server that is too busy to let us in is asked again until ``connect_timeout_s`` has passed.
+    """
+    teller = (on_accept or _tell_nobody) if accept_new else None
+    give_up = time.monotonic() + target.connect_timeout_s
+    for pause_s in _pauses():
+        try:
+            return Connection(target, teller)
+        except _TurnedAwayError:
+            if time.monotonic() + pause_s > give_up:
+                raise
+        time.sleep(pause_s)
+    return Connection(target, teller)
 
 
-def _tcp_socket(target: Target) -> socket.socket:
-    try:
-        sock = socket.create_connection((target.host, target.port), timeout=target.connect_timeout_s)
-    except OSError as error:
-        raise NodeError(
-            target.node, f"{target.place}: {_network_reason(error)}", hint=_network_hint(error)
-        ) from error
-    # Keepalives that nobody acknowledges end the connection after this long; nothing waits for ever.
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _DEAD_PEER_S * 1000)
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return sock
+def _pauses() -> Iterator[float]:
+    """Longer and longer ones, by chance: those who were turned away together must not come back together."""
+    for number in range(_MOST_PAUSES):
+        yield random.uniform(0.5, 1.5) * min(_FIRST_PAUSE_S * 2**number, _LONGEST_PAUSE_S)
 
 
-def _network_reason(error: OSError) -> str:
-    if isinstance(error, TimeoutError):
-        return "no answer (timeout)"
-    return (error.strerror or str(error)).lower()
-
-
-def _network_hint(error: OSError) -> str:
-    if isinstance(error, ConnectionRefusedError):
-        return "the host is up, but nothing listens there: is sshd running, is the port right?"
-    if isinstance(error, socket.gaierror):
-        return "the name does not resolve: check ssh.host, or HostName in ssh_config"
-    return "is the node powered on, and may packets pass (route, firewall)?"
+def _tell_nobody(_: str) -> None:
+    pass

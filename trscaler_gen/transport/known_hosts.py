@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 from fnmatch import fnmatchcase
+from functools import lru_cache
 
 _MARKERS = ("@revoked", "@cert-authority")
 
@@ -44,8 +45,12 @@ class KnownHost:
         return any(_matches(pattern, name) for pattern in patterns)
 
 
+@lru_cache(maxsize=16)
 def parse(text: str, source: str) -> tuple[KnownHost, ...]:
-    """Every line that can be understood; as in OpenSSH, the others are passed over."""
+    """Every line that can be understood; as in OpenSSH, the others are passed over.
+
+    Remembered, for one file may be asked about hundreds of nodes.
+    """
     lines = (_parse_line(line, source, number) for number, line in enumerate(text.splitlines(), start=1))
     return tuple(host for host in lines if host is not None)
 
@@ -71,6 +76,11 @@ def name_of(host: str, port: int) -> str:
     return host if port == 22 else f"[{host}]:{port}"
 
 
+def line_for(name: str, key_type: str, blob: bytes) -> str:
+    """The line that makes a key known, with its line end."""
+    return f"{name} {key_type} {base64.b64encode(blob).decode()}\n"
+
+
 def fingerprint(blob: bytes) -> str:
     """The fingerprint as ssh-keygen -l prints it."""
     return "SHA256:" + base64.b64encode(hashlib.sha256(blob).digest()).decode().rstrip("=")
@@ -89,6 +99,9 @@ def _parse_line(line: str, source: str, number: int) -> KnownHost | None:
 
 
 def _matches(pattern: str, name: str) -> bool:
+    # fnmatch remembers 256 patterns only; a fleet has more.
+    if "*" not in pattern and "?" not in pattern:
+        return name == pattern
     # Square brackets are literal here ([host]:port); only * and ? are special.
     return fnmatchcase(name, pattern.replace("[", "[[]"))
 

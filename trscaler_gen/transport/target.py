@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import cache
 from pathlib import Path
 
 from paramiko import SSHConfig
@@ -22,6 +23,9 @@ _DEFAULT_KNOWN_HOSTS = "~/.ssh/known_hosts ~/.ssh/known_hosts2"
 _DEFAULT_GLOBAL_KNOWN_HOSTS = "/etc/ssh/ssh_known_hosts /etc/ssh/ssh_known_hosts2"
 _DEFAULT_IDENTITIES = ("~/.ssh/id_ed25519", "~/.ssh/id_ecdsa", "~/.ssh/id_rsa")
 _MAX_INCLUDE_DEPTH = 16
+#: the parser then asks for a second name, which is not known before
+_NEEDS_ALL = "canonicalizehostname"
+_WILDCARD = re.compile(r"[*?[]")
 _SETTING = re.compile(r"\s*(\w+)(?:\s*=\s*|\s+)(.+?)\s*$")
 
 
@@ -30,7 +34,7 @@ class Target:
     """Everything that a connection to one node needs to know.
 
     ``known_as`` is the node's name in known_hosts; ``alias`` is the name that was looked up in ssh_config;
-    ``sudo`` says that commands go through sudo.
+    ``sudo`` says that commands go through sudo; ``new_hosts`` is the file for host keys that are accepted.
     """
 
     node: str
@@ -41,6 +45,7 @@ class Target:
     alias: str
     known_as: str
     known_hosts: tuple[Path, ...]
+    new_hosts: Path | None
     identity_files: tuple[Path, ...]
     identities_only: bool
     proxy_command: str | None
@@ -61,10 +66,12 @@ def resolve(node: str, address: str, ssh: Ssh) -> Target:
     """
     config = Path(ssh.config or _DEFAULT_CONFIG).expanduser()
     text = _read_config(node, config, required=ssh.config is not None)
+    blocks = _blocks(text)
     host = ssh.host or address
-    alias = next((name for name in (node, host) if _is_named(name, text)), address)
+    alias = next((name for name in (node, host) if _is_named(name, blocks)), address)
     try:
-        options = SSHConfig.from_text(_layered(text, alias, host, address, ssh)).lookup(alias)
+        relevant = text if _NEEDS_ALL in text.lower() else _about(alias, blocks)
+        options = SSHConfig.from_text(_layered(relevant, alias, host, address, ssh)).lookup(alias)
         return _target(node, alias, ssh, options, config if text else None)
     except (ConfigParseError, ValueError, KeyError) as error:
         hint = f"this is how OpenSSH reads it: ssh -G {alias}"
@@ -74,6 +81,7 @@ def resolve(node: str, address: str, ssh: Ssh) -> Target:
 def _target(node: str, alias: str, ssh: Ssh, options: SSHConfigDict, config: Path | None) -> Target:
     host, port, user = options["hostname"], int(options["port"]), options["user"]
     files = options.get("identityfile", _default_identities())
+    own = _paths(options.get("userknownhostsfile", _DEFAULT_KNOWN_HOSTS))
     return Target(
         node=node,
         host=host,
@@ -82,7 +90,8 @@ def _target(node: str, alias: str, ssh: Ssh, options: SSHConfigDict, config: Pat
         sudo=user != "root" if ssh.sudo is None else ssh.sudo,
         alias=alias,
         known_as=options.get("hostkeyalias") or name_of(host, port),
-        known_hosts=_known_hosts(options),
+        known_hosts=(*own, *_paths(options.get("globalknownhostsfile", _DEFAULT_GLOBAL_KNOWN_HOSTS))),
+        new_hosts=own[0] if own else None,
         identity_files=tuple(Path(name).expanduser() for name in files),
         identities_only=options.get("identitiesonly", "no").lower() == "yes",
         proxy_command=_proxy_command(options, config),
@@ -116,15 +125,52 @@ def _block(settings: dict[str, str | int | None]) -> str:
     return "\n".join(["Host *", *lines])
 
 
-def _is_named(name: str, text: str) -> bool:
+@dataclass(frozen=True)
+class _Block:
+    """Some lines of a configuration; ``patterns`` are those of their ``Host`` line, None without one."""
+
+    patterns: tuple[str, ...] | None
+    lines: tuple[str, ...]
+
+    def may_match(self, name: str) -> bool:
+        """Whether the lines may count for a name; what a ``!pattern`` says is left to the parser."""
+        return self.patterns is None or any(_matches(name, pattern) for pattern in self.patterns)
+
+
+@cache
+def _blocks(text: str) -> tuple[_Block, ...]:
+    """The parts of a configuration. A fleet's may name hundreds of hosts: it is taken apart once for all."""
+    blocks, patterns, lines = [], None, list[str]()
+    for line in text.splitlines():
+        keyword, value = _keyword(line)
+        if keyword in ("host", "match"):
+            blocks.append(_Block(patterns, tuple(lines)))
+            patterns, lines = _words(value) if keyword == "host" else None, []
+        lines.append(line)
+    return (*blocks, _Block(patterns, tuple(lines)))
+
+
+def _words(value: str) -> tuple[str, ...] | None:
+    try:
+        return tuple(shlex.split(value))
+    except ValueError:  # the parser says what is wrong
+        return None
+
+
+def _about(name: str, blocks: tuple[_Block, ...]) -> str:
+    """What a configuration may have to say about a name: most of a fleet's is about others."""
+    return "\n".join(line for block in blocks if block.may_match(name) for line in block.lines)
+
+
+def _is_named(name: str, blocks: tuple[_Block, ...]) -> bool:
     """Whether a ``Host`` line other than ``Host *`` is about this name."""
-    return any(
-        fnmatchcase(name, pattern)
-        for match in map(_SETTING.match, text.splitlines())
-        if match and match[1].lower() == "host"
-        for pattern in match[2].split()
-        if pattern != "*"
-    )
+    patterns = {pattern for block in blocks for pattern in block.patterns or ()}
+    return any(_matches(name, pattern) for pattern in patterns if pattern != "*")
+
+
+def _matches(name: str, pattern: str) -> bool:
+    # fnmatch remembers 256 patterns only; a fleet has more.
+    return fnmatchcase(name, pattern) if _WILDCARD.search(pattern) else name == pattern
 
 
 def _read_config(node: str, path: Path, *, required: bool) -> str:
@@ -142,16 +188,25 @@ def _read_config(node: str, path: Path, *, required: bool) -> str:
 def _expand(path: Path, depth: int) -> Iterator[str]:
     """The lines of a configuration with ``Include`` carried out, which paramiko does not do."""
     header = "Host *"
-    for line in path.read_text(encoding="utf-8").splitlines():
-        match = _SETTING.match(line)
-        keyword = match[1].lower() if match else ""
-        if match and keyword == "include" and depth < _MAX_INCLUDE_DEPTH:
-            for included in _included(match[2]):
+    for keyword, value, line in _scan(path.read_text(encoding="utf-8")):
+        if keyword == "include" and depth < _MAX_INCLUDE_DEPTH:
+            for included in _included(value):
                 yield from _expand(included, depth + 1)
             yield header  # the block that the Include stood in goes on
             continue
         header = line if keyword in ("host", "match") else header
         yield line
+
+
+@cache
+def _scan(text: str) -> tuple[tuple[str, str, str], ...]:
+    """Keyword in small letters, value, and the line itself."""
+    return tuple((*_keyword(line), line) for line in text.splitlines())
+
+
+def _keyword(line: str) -> tuple[str, str]:
+    match = _SETTING.match(line)
+    return (match[1].lower(), match[2]) if match else ("", "")
 
 
 def _included(patterns: str) -> Iterator[Path]:
@@ -161,12 +216,8 @@ def _included(patterns: str) -> Iterator[Path]:
         yield from sorted(Path("/").glob(str(absolute.relative_to("/"))))
 
 
-def _known_hosts(options: SSHConfigDict) -> tuple[Path, ...]:
-    """The user's files first, then the host's."""
-    own = options.get("userknownhostsfile", _DEFAULT_KNOWN_HOSTS)
-    common = options.get("globalknownhostsfile", _DEFAULT_GLOBAL_KNOWN_HOSTS)
-    words = shlex.split(f"{own} {common}")
-    return tuple(Path(word).expanduser() for word in words if word.lower() != "none")
+def _paths(words: str) -> tuple[Path, ...]:
+    return tuple(Path(word).expanduser() for word in shlex.split(words) if word.lower() != "none")
 
 
 def _default_identities() -> list[str]:
