@@ -547,10 +547,10 @@ install_units() {
     [ "$changed" = no ] || systemctl daemon-reload
 }
 
-# Sets UNITS to intact, altered, or none where there is no systemd.
+# Sets UNITS to intact, altered, or none where there is no systemd, or nothing is to run.
 look_at_units() {
     UNITS=none
-    under_systemd || return 0
+    if ! under_systemd || [ -z "$NOW" ]; then return 0; fi
     UNITS=intact
     for unit in "$HERE/$UNIT"*.service; do
         cmp -s "$unit" "/etc/systemd/system/${unit##*/}" || UNITS=altered
