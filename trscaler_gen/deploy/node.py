@@ -13,6 +13,7 @@ from trscaler_gen.bundle import Bundle
 from trscaler_gen.deploy.preflight import TOOLS
 from trscaler_gen.errors import NodeError
 from trscaler_gen.facts import ROOT, Facts, parse_facts
+from trscaler_gen.secret import redact
 
 if TYPE_CHECKING:  # paramiko is imported by those who connect
     from trscaler_gen.transport import Completed, Connection
@@ -101,6 +102,6 @@ def _lines(done: Completed) -> list[str]:
 
 
 def _failure(node: str, message: str, hint: str, command: str, done: Completed) -> NodeError:
-    return NodeError(
-        node, message, hint=hint, command=command, status=done.status, stderr=done.stderr or done.stdout
-    )
+    # A tool that complains may quote a line that holds the seed.
+    said = redact(done.stderr or done.stdout)
+    return NodeError(node, redact(message), hint=hint, command=command, status=done.status, stderr=said)
