@@ -50,6 +50,10 @@ def test_help_of_every_verb_shows_an_example(verb: str) -> None:
     assert re.search(rf"trscaler-gen\s+{verb}\b", done.stdout.partition("\n")[2]), "no example"
 
 
+def test_diff_is_another_name_for_plan() -> None:
+    assert run("diff", "--help").stdout.partition("\n")[2] == run("plan", "--help").stdout.partition("\n")[2]
+
+
 @pytest.mark.parametrize("command", commands(), ids=" ".join)
 def test_every_command_explains_itself(command: tuple[str, ...]) -> None:
     done = run(*command, "-h")

@@ -25,6 +25,8 @@ VERBS = {
     "lock": "trscaler_gen.cli.lock",
     "lab": "trscaler_gen.cli.lab",
 }
+#: other names for verbs, which lists of verbs leave out
+ALIASES = {"diff": "plan"}
 
 EXIT_ERROR = 1
 EXIT_USAGE = 2
@@ -41,9 +43,10 @@ class LazyGroup(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import the verb's module."""
-        if cmd_name not in VERBS:
+        verb = ALIASES.get(cmd_name, cmd_name)
+        if verb not in VERBS:
             return None
-        command = importlib.import_module(VERBS[cmd_name]).command
+        command = importlib.import_module(VERBS[verb]).command
         assert isinstance(command, click.Command)
         return command
 
