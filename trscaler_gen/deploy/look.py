@@ -28,7 +28,7 @@ def look(fleet: Fleet, wanted: Wanted) -> dict[str, Seen | NodeError]:
         facts = observe(node, connection, cluster=inventory.cluster, link=link, generation=generation)
         problems = objections(facts, link, bundle)
         if problems:
-            raise UnfitNode(node, "; ".join(problems), hint="nothing was changed on any node")
+            raise UnfitNode(node, "; ".join(problems), hint="mend that, and say it again")
         names = _differing(facts, bundle)
         return Seen(facts, read_files(node, connection, inventory.cluster, facts.generation, names))
 

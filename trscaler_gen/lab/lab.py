@@ -190,12 +190,14 @@ class Lab:
         """Undo either cut, and wait until the switch forwards the node's frames again."""
         port = self._wired(node).port
         self._switch(["ip", "link", "set", port, "up"])
-        if self._ports()[port] == "silent":
-            self._switch(["bridge", "link", "set", "dev", port, "state", "3"])
         deadline = time.monotonic() + _CARRIER_DEADLINE_S
-        while self._ports()[port] != "up":
+        while (state := self._ports()[port]) != "up":
             if time.monotonic() > deadline:
                 raise OperationError(f"the switch's port of {node} does not come up", "see `lab exec switch`")
+            if state == "silent":
+                # Refused for a moment after a cut: the switch has not noticed the carrier yet.
+                with suppress(OperationError):
+                    self._switch(["bridge", "link", "set", "dev", port, "state", "3"])
             time.sleep(_POLL_S)
 
     def probing(
