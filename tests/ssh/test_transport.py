@@ -524,7 +524,7 @@ def test_a_server_that_refuses_many_at_once_is_asked_again(lan: Lan) -> None:
 
 
 def test_without_asking_again_some_would_be_refused(lan: Lan, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("trscaler_gen.transport.connection._pauses", lambda: iter(()))
+    monkeypatch.setattr("trscaler_gen.transport.patience._pauses", lambda: iter(()))
     lan.boot("busy", startups=1)
     with ThreadPoolExecutor(12) as pool:
         tries = [pool.submit(lan.connect, "busy") for _ in range(12)]

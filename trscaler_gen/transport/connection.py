@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import random
 import re
 import socket
 import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
 
 import paramiko
@@ -20,6 +18,7 @@ from trscaler_gen.transport.authentication import authenticate
 from trscaler_gen.transport.command import Completed, Remote, harmless
 from trscaler_gen.transport.dial import DEAD_PEER_S, dial
 from trscaler_gen.transport.known_hosts import KnownHost
+from trscaler_gen.transport.patience import TurnedAwayError, insist
 from trscaler_gen.transport.proxy import Proxy
 from trscaler_gen.transport.session import Session
 from trscaler_gen.transport.target import Target
@@ -34,10 +33,6 @@ _DIGESTS = (
 )
 
 _KEEPALIVE_S = 5
-
-_FIRST_PAUSE_S = 0.1
-_LONGEST_PAUSE_S = 2.0
-_MOST_PAUSES = 20
 
 _NO_BANNER = "Error reading SSH protocol banner"
 _TURNED_AWAY = (
@@ -177,23 +172,19 @@ class Connection:
             return self._proxy_error(said)
         reason = harmless(str(error or "connection closed"))
         message = f"no SSH session with {self.target.place}: {reason}"
-        kind = _TurnedAwayError if _is_hang_up(error) else NodeError
+        kind = TurnedAwayError if _is_hang_up(error) else NodeError
         return kind(self.target.node, message, hint=_TURNED_AWAY)
 
     def _proxy_error(self, said: str) -> NodeError:
         message = f"the ProxyCommand for {self.target.host} failed"
         shown = harmless(self.target.proxy_command or "")
         if _JUMP_TURNED_AWAY.search(said) and not _JUMP_REFUSED.search(said):
-            return _TurnedAwayError(self.target.node, message, hint=_TURNED_AWAY, command=shown, stderr=said)
+            return TurnedAwayError(self.target.node, message, hint=_TURNED_AWAY, command=shown, stderr=said)
         hint = _JUMP_UNKNOWN if _KEY_REFUSED in said else ""
         return NodeError(self.target.node, message, hint=hint, command=shown, stderr=said)
 
     def _proxy_failure(self) -> str:
         return harmless(self._proxy.failure()) if self._proxy is not None else ""
-
-
-class _TurnedAwayError(NodeError):
-    """A server hung up before it knew who we are: as sshd does when too many come at once (MaxStartups)."""
 
 
 def _is_hang_up(error: Exception | None) -> bool:
@@ -214,24 +205,11 @@ def connect(
 
     With ``accept_new`` the key of a host of which none is known is written to the first known_hosts file, and
     ``on_accept`` is called, in the caller's thread, with a sentence that has its fingerprint.
-    A server that is too busy to let us in is asked again until ``connect_timeout_s`` has passed.
+    A server that is too busy to let us in is asked again until ``connect_timeout_s`` has passed. At a jump
+    host a few knock at a time.
     """
     teller = (on_accept or _tell_nobody) if accept_new else None
-    give_up = time.monotonic() + target.connect_timeout_s
-    for pause_s in _pauses():
-        try:
-            return Connection(target, teller)
-        except _TurnedAwayError:
-            if time.monotonic() + pause_s > give_up:
-                raise
-        time.sleep(pause_s)
-    return Connection(target, teller)
-
-
-def _pauses() -> Iterator[float]:
-    """Longer and longer ones, by chance: those who were turned away together must not come back together."""
-    for number in range(_MOST_PAUSES):
-        yield random.uniform(0.5, 1.5) * min(_FIRST_PAUSE_S * 2**number, _LONGEST_PAUSE_S)
+    return insist(lambda: Connection(target, teller), jump=target.jump, timeout_s=target.connect_timeout_s)
 
 
 def _tell_nobody(_: str) -> None:

@@ -35,6 +35,7 @@ class Target:
 
     ``known_as`` is the node's name in known_hosts; ``alias`` is the name that was looked up in ssh_config;
     ``sudo`` says that commands go through sudo; ``new_hosts`` is the file for host keys that are accepted.
+    ``jump`` names the jump hosts that ``proxy_command`` goes through, if ssh_config says so by ProxyJump.
     """
 
     node: str
@@ -49,6 +50,7 @@ class Target:
     identity_files: tuple[Path, ...]
     identities_only: bool
     proxy_command: str | None
+    jump: str
     config: Path | None
     connect_timeout_s: float
 
@@ -94,7 +96,8 @@ def _target(node: str, alias: str, ssh: Ssh, options: SSHConfigDict, config: Pat
         new_hosts=own[0] if own else None,
         identity_files=tuple(Path(name).expanduser() for name in files),
         identities_only=options.get("identitiesonly", "no").lower() == "yes",
-        proxy_command=_proxy_command(options, config),
+        proxy_command=options.get("proxycommand") or _jump_command(options, config),
+        jump="" if options.get("proxycommand") else ",".join(_jumps(options)),
         config=config,
         connect_timeout_s=ssh.connect_timeout_s,
     )
@@ -224,12 +227,15 @@ def _default_identities() -> list[str]:
     return [name for name in _DEFAULT_IDENTITIES if Path(name).expanduser().exists()]
 
 
-def _proxy_command(options: SSHConfigDict, config: Path | None) -> str | None:
-    """ProxyCommand, or the ssh command that OpenSSH itself makes of the last hop of a ProxyJump."""
-    if options.get("proxycommand"):
-        return str(options["proxycommand"])
+def _jumps(options: SSHConfigDict) -> list[str]:
     jumps = [jump.strip() for jump in options.get("proxyjump", "none").split(",")]
-    if jumps == ["none"]:
+    return [] if jumps == ["none"] else jumps
+
+
+def _jump_command(options: SSHConfigDict, config: Path | None) -> str | None:
+    """The ssh command that OpenSSH itself makes of the last hop of a ProxyJump."""
+    jumps = _jumps(options)
+    if not jumps:
         return None
     argv = ["ssh", "-o", "BatchMode=yes", "-W", f"[{options['hostname']}]:{options['port']}"]
     argv += ["-F", str(config)] if config else []
