@@ -22,23 +22,29 @@ done </proc/self/mountinfo
 for name in etc var home srv root usr-local; do
     [ ! -d "/$(echo "$name" | tr - /)" ] || mount --bind "/mnt/keep/$name" "/$(echo "$name" | tr - /)"
 done
+# In this namespace alone: systemd is to see no mounts that lie below others.
+umount --lazy --recursive /mnt
+umount --lazy --recursive /sys
+umount --lazy /proc
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
 mount -t tmpfs -o mode=755 host /run
+mount -t tmpfs -o mode=1777 host /tmp
 mkdir /run/dev
+mount -t tmpfs -o mode=755 host /run/dev
 for name in null zero full random urandom tty; do
     : >"/run/dev/$name"
     mount --bind "/dev/$name" "/run/dev/$name"
 done
-mkdir /run/dev/shm /run/dev/pts
-mount --rbind /run/dev /dev
+umount --lazy --recursive /dev
+mount --move /run/dev /dev
+rmdir /run/dev
+mkdir /dev/shm /dev/pts
 mount -t tmpfs -o mode=1777 host /dev/shm
 mount -t devpts -o newinstance,ptmxmode=0666,mode=620,gid=5 devpts /dev/pts
 ln -s pts/ptmx /dev/ptmx
 ln -s /proc/self/fd /dev/fd
-mount -t tmpfs -o mode=1777 host /tmp
-mount -t tmpfs -o mode=755 host /mnt
 echo "$pid"
 
 read -r _ # "go": the wire is there

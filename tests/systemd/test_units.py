@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from e2e.by_hand import CHANGE, HOME, NEVER_S, RUN, TOKEN
@@ -12,11 +13,14 @@ from e2e.events import INTERVAL_MS, SOURCES, assert_nothing_noticed
 from e2e.wire import packet_socket, received
 
 from trscaler_gen.bundle import Bundle
+from trscaler_gen.lab.members import PATH
 from trscaler_gen.lab.probe import Probe
+from trscaler_gen.lab.processes import lab_processes
 
-from .host import PATIENCE_S, Host
+from .host import PATIENCE_S, Host, start_keeper
 from .site import (
     DATAPATH,
+    HEALTH,
     HEARTBEAT,
     NODE,
     OWN_ADDRESS,
@@ -44,8 +48,13 @@ exec /usr/sbin/ip "$@"
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    mounts = Path("/proc/self/mountinfo").read_text()
     with running_site(tmp_path_factory.mktemp("systemd"), "systemd") as site:
         yield site
+        group = site.host.group
+    assert not lab_processes(site.lab.directory)
+    assert not list(Path("/sys/fs/cgroup").glob(f"**/{group}"))
+    assert Path("/proc/self/mountinfo").read_text() == mounts
 
 
 @pytest.fixture
@@ -366,3 +375,81 @@ def test_operator_stops_the_heartbeat(site: Site, host: Host, first: Bundle) -> 
         host.sh(f"systemctl start {HEARTBEAT}")
         site.await_running(first)
         assert_nothing_noticed(probe.stop())
+
+
+# Fences
+
+
+@pytest.mark.parametrize(("unit", "limit"), [(DATAPATH, 2.5), (WATCH, 2.5), (HEARTBEAT, 9.2)])
+def test_exposure(host: Host, unit: str, limit: float) -> None:
+    """As docs/operations.md has it; how the heartbeat's is meant stands in its unit."""
+    assert host.exposure(unit) <= limit
+
+
+def test_watcher_writes_only_where_it_must(host: Host) -> None:
+    enter = f"nsenter --target={host.main_pid(WATCH)} --mount"
+    for path in ("/etc/x", "/var/x", "/usr/local/x", "/tmp/x", "/run/x", f"{HOME}/x"):
+        host.sh(f"touch {path} && rm {path}")
+        assert "Read-only file system" in host.sh(f"{enter} touch {path} 2>&1", check=False)
+    host.sh(f"{enter} touch {RUN}/x && rm {RUN}/x")
+    host.sh("mkdir /home/app && test -d /home/app")
+    assert host.sh(f"{enter} ls /home /root; rmdir /home/app").split() == ["/home:", "/root:"]
+
+
+@pytest.mark.parametrize("blow", ["flush ruleset", f"flush chain netdev {TABLE} ingress"])
+def test_watcher_mends_alone(site: Site, host: Host, blow: str) -> None:
+    """Without the heartbeat's unit, whose health check mends as well, and has no fence."""
+    host.sh(f"systemctl stop {HEARTBEAT}; nft {blow}")
+    eventually(lambda: site.facts().ruleset == "intact" and site.facts().attached, "mended", PATIENCE_S)
+
+
+def test_fence_that_is_too_narrow_is_seen(site: Site, host: Host) -> None:
+    """The twin: a watcher without network namespaces, which it compares rules in."""
+    host.write(f"/etc/systemd/system/{WATCH}.d/narrow.conf", "[Service]\nRestrictNamespaces=yes\n")
+    host.sh(f"systemctl daemon-reload; systemctl stop {HEARTBEAT}; systemctl restart {WATCH}")
+    host.sh("nft flush ruleset")
+    eventually(lambda: "ruleset does not load" in host.journal(), "it does not mend", PATIENCE_S)
+    assert not site.facts().attached
+    host.disk(f"/etc/systemd/system/{WATCH}.d/narrow.conf").unlink()
+    host.sh(f"systemctl daemon-reload; systemctl start {HEARTBEAT}; systemctl restart {WATCH}")
+    site.await_running(site.first[NODE])
+
+
+#: what health commands do on real hosts, by one of them
+_DEMANDING = """\
+#!/bin/sh -e
+[ ! -e /run/unhealthy ]
+[ -e /tmp/flag ]
+read -r _ </home/app/flag
+echo >/var/lib/well.stamp
+setpriv --reuid=65534 --regid=65534 --clear-groups sudo -n true
+unshare --mount --pid --fork true
+python3 -c 'import mmap; mmap.mmap(-1, 4096, prot=7)'
+"""
+
+
+def test_health_command_is_not_fenced_in(site: Site, host: Host, first: Bundle) -> None:
+    plain = host.disk(HEALTH).read_text()
+    host.write("/home/app/flag", "well\n")
+    host.write("/etc/sudoers.d/app", "#65534 ALL=(root) NOPASSWD: ALL\n", 0o440)
+    host.sh("touch /tmp/flag")
+    host.write(HEALTH, _DEMANDING, 0o755)
+    host.sh(f"systemctl restart {HEARTBEAT}")
+    site.await_running(first)
+    for fence in ("NoNewPrivileges=yes", "ProtectHome=yes", "PrivateTmp=yes"):  # the twins
+        host.write(f"/etc/systemd/system/{HEARTBEAT}.d/fence.conf", f"[Service]\n{fence}\n")
+        host.sh(f"systemctl daemon-reload; systemctl restart {HEARTBEAT}")
+        eventually(lambda: site.facts().heartbeat == "FAULT", fence, PATIENCE_S)
+    host.disk(f"/etc/systemd/system/{HEARTBEAT}.d/fence.conf").unlink()
+    host.write(HEALTH, plain, 0o755)
+    host.sh(f"systemctl daemon-reload; systemctl restart {HEARTBEAT}")
+    site.await_running(first)
+
+
+# Where it cannot be tried
+
+
+def test_without_root_it_fails_and_says_so() -> None:
+    nobody = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
+    with pytest.raises(AssertionError, match=r"no systemd can be booted here .*not permitted"):
+        start_keeper("test-nobody", {"PATH": PATH}, *nobody)

@@ -57,6 +57,7 @@ HERE=$PWD
 cd /
 
 CANNOT_SWAP=75   # EX_TEMPFAIL of sysexits.h
+NOTHING_OPEN=66  # EX_NOINPUT: nothing to go back from
 NOT_TO_SERVE=69  # EX_UNAVAILABLE: the unit does not try again
 KEPT_GENERATIONS=5
 KEPT_LINES=200
@@ -992,7 +993,7 @@ revert() {
     lock
     if ! find_change || [ "$TOKEN" != "$1" ]; then
         say "nothing to go back from"
-        return
+        exit "$NOTHING_OPEN"
     fi
     [ "$OPEN" = returning ] || move_change "$OPEN" returning
     if ! return_is_under_way; then
