@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from trscaler_gen.secret import redact
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -39,7 +41,10 @@ class OperationError(Exception):
 
 
 class NodeError(OperationError):
-    """A command failed on a node, or the node could not be reached."""
+    """A command failed on a node, or the node could not be reached.
+
+    What the node said may quote a line that holds the seed: it is redacted before anybody can print it.
+    """
 
     def __init__(
         self,
@@ -51,8 +56,19 @@ class NodeError(OperationError):
         status: int | None = None,
         stderr: str = "",
     ) -> None:
-        super().__init__(message, hint)
+        super().__init__(redact(message), hint)
         self.node = node
         self.command = command
         self.status = status
-        self.stderr = stderr
+        self.stderr = redact(stderr)
+
+    def with_node(self, node: str, hint: str = "") -> NodeError:
+        """The same error, of other nodes or with another hint."""
+        return NodeError(
+            node,
+            self.message,
+            hint=hint or self.hint,
+            command=self.command,
+            status=self.status,
+            stderr=self.stderr,
+        )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trscaler_gen.bundle import Bundle, make_bundles
-from trscaler_gen.inventory.load import load_inventory, parse_inventory
+from trscaler_gen.inventory.load import parse_inventory, read_inventory
 from trscaler_gen.inventory.model import Inventory
 from trscaler_gen.lock import Lock, WeightChange, reconcile, weight_changes
 from trscaler_gen.lockfile import draw_seed, lock_path, read_lock
@@ -18,10 +18,11 @@ from trscaler_gen.nodeplan import plan_nodes
 class Compiled:
     """An inventory with all that follows from it; nothing of it has been written anywhere.
 
-    ``lock_before`` is the lock as it was read, None if there is none yet. ``weight_changes`` are those that
-    were left out: the lock keeps the weights before.
+    ``text`` is the inventory's, ``lock_before`` the lock as it was read, None if there is none yet.
+    ``weight_changes`` are those that were left out: the lock keeps the weights before.
     """
 
+    text: str
     inventory: Inventory
     lock_path: Path
     lock: Lock
@@ -35,10 +36,11 @@ def compile_inventory(path: Path, *, keep_weights: bool = False) -> Compiled:
 
     A changed weight is an error, unless ``keep_weights`` leaves the nodes at the weights that they have.
     """
-    inventory = load_inventory(path)
+    text = read_inventory(path)
+    inventory = parse_inventory(text, str(path))
     before = read_lock(lock_path(path))
     lock = reconcile(inventory, before, seed=draw_seed(), keep_weights=keep_weights)
-    return _compiled(inventory, lock_path(path), lock, before)
+    return _compiled(text.decode(), inventory, lock_path(path), lock, before)
 
 
 def compile_text(path: Path, text: str, *, lock: Lock, lock_before: Lock | None) -> Compiled:
@@ -48,9 +50,9 @@ def compile_text(path: Path, text: str, *, lock: Lock, lock_before: Lock | None)
     """
     inventory = parse_inventory(text.encode(), str(path))
     again = reconcile(inventory, lock, seed=lock.seed, keep_weights=True)
-    return _compiled(inventory, lock_path(path), again, lock_before)
+    return _compiled(text, inventory, lock_path(path), again, lock_before)
 
 
-def _compiled(inventory: Inventory, path: Path, lock: Lock, before: Lock | None) -> Compiled:
+def _compiled(text: str, inventory: Inventory, path: Path, lock: Lock, before: Lock | None) -> Compiled:
     bundles = make_bundles(plan_nodes(inventory, lock), lock)
-    return Compiled(inventory, path, lock, bundles, before, weight_changes(inventory, before))
+    return Compiled(text, inventory, path, lock, bundles, before, weight_changes(inventory, before))

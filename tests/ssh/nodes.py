@@ -102,7 +102,7 @@ case $verb in
         rm {root}/armed
         ;;
     revert)
-        if ! grep -qs "^$token " {root}/armed; then echo "lan: nothing to go back from" && exit; fi
+        grep -qs "^$token " {root}/armed || exit 66
         read -r _ before was <{root}/armed
         if [ "$before" = - ]; then rm -f {root}/current; else become "$before"; fi
         if [ -n "$was" ]; then echo up >/run/up; else rm -f /run/up; fi

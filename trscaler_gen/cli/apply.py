@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,7 +66,7 @@ def command(
 
     Example: trscaler-gen apply inventory/lab.yaml
     """
-    given = [source for path in sources for source in _read(path)]
+    given = _read_all(sources)
     with (
         ends_like_ctrl_c(),
         watching(as_json, several=len(given) > 1) as teller,
@@ -88,14 +88,29 @@ def command(
     sys.exit(status)
 
 
-def _read(path: Path) -> Iterable[Source]:
-    """The clusters that an argument stands for; raises InputError."""
-    text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
-    if is_saved_plan(text):
-        yield _read_plan(load(text, str(path)))
-        return
-    for inventory in expand([path]):
-        yield Source(compile_inventory(inventory, keep_weights=True))
+def _read_all(paths: Iterable[Path]) -> list[Source]:
+    """The clusters that the arguments stand for, saved plans first; raises InputError, OperationError."""
+    saved: dict[Path, SavedPlan] = {}
+    others: list[Path] = []
+    for path in paths:
+        text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+        if is_saved_plan(text):
+            saved[path] = load(text, str(path))
+        else:
+            others.append(path)
+    inventories = expand(others) if others else ()
+    _refuse_doubles([Path(plan.inventory_path) for plan in saved.values()], inventories)
+    return [
+        *(_read_plan(plan) for plan in saved.values()),
+        *(Source(compile_inventory(path, keep_weights=True)) for path in inventories),
+    ]
+
+
+def _refuse_doubles(planned: Sequence[Path], inventories: Sequence[Path]) -> None:
+    every = [path.absolute() for path in (*planned, *inventories)]
+    for path in every:
+        if every.count(path) > 1:
+            raise click.UsageError(f"{path} is here twice, in a saved plan and beside it")
 
 
 def _read_plan(saved: SavedPlan) -> Source:

@@ -29,15 +29,7 @@ def _told_once(errors: Iterable[NodeError]) -> Iterator[NodeError]:
         alike = (*(_NUMBERS.sub("#", text) for text in texts), error.status)
         nodes.setdefault(alike, []).append(error)
     for same in nodes.values():
-        first = same[0]
-        yield NodeError(
-            ", ".join(error.node for error in same),
-            first.message,
-            hint=first.hint,
-            command=first.command,
-            status=first.status,
-            stderr=first.stderr,
-        )
+        yield same[0].with_node(", ".join(error.node for error in same))
 
 
 def outcome_as_json(cluster: str, outcome: Report) -> dict[str, object]:

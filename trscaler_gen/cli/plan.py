@@ -23,7 +23,7 @@ from trscaler_gen.console.plan_view import show_plan
 from trscaler_gen.deploy.deployment import Deployment
 from trscaler_gen.files import write_secret
 from trscaler_gen.lock import render_lock
-from trscaler_gen.pipeline import compile_inventory
+from trscaler_gen.pipeline import Compiled, compile_inventory
 from trscaler_gen.plan import Plan, SavedPlan, plan_as_json, save
 
 _EXIT_CHANGES = 2
@@ -72,15 +72,15 @@ def command(
     for plan in plans:
         print_json(plan_as_json(plan)) if as_json else show_plan(plan, full=full)
     if output:
-        write_secret(output, save(_to_save(paths[0], reached[0], plans[0])))
+        write_secret(output, save(_to_save(clusters[0], paths[0], reached[0], plans[0])))
     sys.exit(_status(plans, detailed_exitcode))
 
 
-def _to_save(path: Path, deployment: Deployment, plan: Plan) -> SavedPlan:
+def _to_save(compiled: Compiled, path: Path, deployment: Deployment, plan: Plan) -> SavedPlan:
     wanted = deployment.wanted
     return SavedPlan(
-        inventory_path=str(path.resolve()),
-        inventory_text=path.read_text(encoding="utf-8"),
+        inventory_path=str(path.absolute()),
+        inventory_text=compiled.text,
         lock_before=render_lock(wanted.lock_before) if wanted.lock_before else "",
         lock_after=render_lock(wanted.lock),
         generations={name: bundle.generation for name, bundle in wanted.bundles.items()},

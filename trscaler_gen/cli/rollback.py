@@ -107,8 +107,11 @@ def _deployed_lock(survey: Survey) -> Lock:
 
 def _generations(survey: Survey, change: str | None) -> dict[str, str]:
     """What each node is to run again; raises OperationError where that is not known or not there."""
-    answers = survey.read_histories()
-    histories = {node: answer for node, answer in answers.items() if isinstance(answer, NodeHistory)}
+    histories: dict[str, NodeHistory] = {}
+    for node, answer in survey.read_histories().items():
+        if isinstance(answer, NodeError):
+            raise answer
+        histories[node] = answer
     changes = merge(histories)
     change = change or change_before(changes)
     if not change:

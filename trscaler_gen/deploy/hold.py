@@ -52,10 +52,13 @@ class Holds:
             return
         session.close()
         if answer.startswith("busy"):
-            holder = answer.removeprefix("busy").strip() or "somebody"
+            who, _, since = answer.removeprefix("busy").strip().partition(" ")
+            message = f"{who or 'somebody'} has been deploying to it since {since or 'a moment ago'}"
             hint = "wait until that is over; a deployer who has died is let go of within a minute"
-            raise NodeError(node, f"{holder} deploys to it now", hint=hint)
-        raise NodeError(node, f"the deployment lock could not be taken: {answer or 'no answer'}")
+            raise NodeError(node, message, hint=hint)
+        hint = f"is there room in /run, and is flock installed? Look at {self._argv[4]} on the node"
+        message = f"the deployment lock could not be taken: {answer or 'no answer'}"
+        raise NodeError(node, message, hint=hint, stderr=session.stderr)
 
     def _beat(self) -> None:
         while not self._ended.wait(_BEAT_S):

@@ -13,13 +13,15 @@ from trscaler_gen.bundle import Bundle
 from trscaler_gen.deploy.preflight import TOOLS
 from trscaler_gen.errors import NodeError
 from trscaler_gen.facts import ROOT, Facts, parse_facts
-from trscaler_gen.secret import redact
 
 if TYPE_CHECKING:  # paramiko is imported by those who connect
     from trscaler_gen.transport import Completed, Connection
 
 _OBSERVE_TIMEOUT_S = 30.0
 _STAGE_TIMEOUT_S = 120.0
+#: node.sh's answer when no change is open under the token (EX_NOINPUT)
+_NOTHING_OPEN = 66
+_REVERT_TIMEOUT_S = 180.0  # it waits 20 s for its lock, and 80 s and more for what ran before
 _VERB_TIMEOUT_S = 90.0  # `up` waits up to 50 s for the first heartbeat
 
 
@@ -71,6 +73,15 @@ def call(node: str, connection: Connection, script: str, verb: str, *words: str)
     return done.stdout.strip().rpartition("\n")[2].partition(": ")[2]
 
 
+def revert(node: str, connection: Connection, script: str, token: str) -> bool:
+    """Send a node back; answers whether there was anything to go back from. Raises NodeError if it fails."""
+    done = connection.run(("sh", script, "revert", token), timeout_s=_REVERT_TIMEOUT_S)
+    if done.status == _NOTHING_OPEN:
+        return False
+    _expect_success(node, done, "revert")
+    return True
+
+
 def read_files(
     node: str, connection: Connection, cluster: str, generation: str, names: Iterable[str]
 ) -> dict[str, bytes]:
@@ -102,6 +113,6 @@ def _lines(done: Completed) -> list[str]:
 
 
 def _failure(node: str, message: str, hint: str, command: str, done: Completed) -> NodeError:
-    # A tool that complains may quote a line that holds the seed.
-    said = redact(done.stderr or done.stdout)
-    return NodeError(node, redact(message), hint=hint, command=command, status=done.status, stderr=said)
+    return NodeError(
+        node, message, hint=hint, command=command, status=done.status, stderr=done.stderr or done.stdout
+    )

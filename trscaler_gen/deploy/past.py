@@ -22,7 +22,7 @@ def wanted_again(
 ) -> Wanted:
     """Read what nodes ran once, by the generation of each; raises OperationError if it is not there any more.
 
-    Nodes of the inventory without a generation were no members then: they leave, as in ``deployed`` they are.
+    Nodes that run now, by the lock ``deployed``, and were none then, leave.
     """
     strangers = [name for name in generations if name not in inventory.nodes]
     if strangers:
@@ -39,12 +39,29 @@ def wanted_again(
             raise outcome
         bundles[node] = outcome
     lock = _lock(bundles)
-    gone = {
-        node.name: RetiredNode(node.node_id, node.name, node.address)
+    _require_all_members(inventory, lock, bundles)
+    return Wanted(
+        inventory, lock, bundles, _no_members(inventory, lock, deployed), lock_before=lock, is_return=True
+    )
+
+
+def _require_all_members(inventory: Inventory, lock: Lock, bundles: Mapping[str, Bundle]) -> None:
+    """A node that missed to write down what it ran then must not be taken for one that was none."""
+    there = {inventory.nodes[name].address for name in bundles}
+    missing = [node.name for node in lock.nodes if node.address not in there]
+    if missing:
+        hint = "put the inventory back as it was then, and apply it"
+        raise OperationError(f"{', '.join(missing)} was a node then, and does not know what it ran", hint)
+
+
+def _no_members(inventory: Inventory, lock: Lock, deployed: Lock) -> dict[str, RetiredNode]:
+    names = {node.address: name for name, node in inventory.nodes.items()}
+    members = {node.address for node in lock.nodes}
+    return {
+        names.get(node.address, node.name): RetiredNode(node.node_id, node.name, node.address)
         for node in deployed.nodes
-        if node.name in inventory.nodes and node.name not in generations
+        if node.address not in members
     }
-    return Wanted(inventory, lock, bundles, gone, lock_before=lock, is_return=True)
 
 
 def _bundle(node: str, connection: Connection, cluster: str, generation: str) -> Bundle:

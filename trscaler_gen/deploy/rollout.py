@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, TypeVar
 from trscaler_gen.bundle import Bundle
 from trscaler_gen.deploy.fleet import Fleet, Phase
 from trscaler_gen.deploy.hold import Holds
-from trscaler_gen.deploy.node import call, observe, stage
+from trscaler_gen.deploy.node import call, observe, revert, stage
 from trscaler_gen.errors import NodeError
 from trscaler_gen.facts import Facts, script_path
 
@@ -338,15 +338,16 @@ class _Rollout:
         """Send nodes back to what they ran before; a node that has not begun has nothing to go back from."""
 
         def task(node: str, connection: Connection) -> bool:
-            said = self._call(node, connection, "revert", self.work.token)
-            return not said.startswith("nothing to go back from")
+            return revert(node, connection, self._script(node), self.work.token)
 
         for node, outcome in self.fleet.each(Phase.REVERT, tuple(nodes), task, fresh=True).items():
             before = self.facts[node].running
             if isinstance(outcome, NodeError):
                 error = self._error_of(node) or outcome
                 hint = f"it goes back by itself within {self.work.confirm_s} s: see `trscaler-gen status`"
-                failed = NodeResult(node, Action.FAILED, before, "", error.message, _with_hint(error, hint))
+                failed = NodeResult(
+                    node, Action.FAILED, before, "", error.message, error.with_node(node, hint)
+                )
                 self.results[node] = failed
             elif outcome and node not in self.results:
                 self.results[node] = NodeResult(node, Action.REVERTED, before, before, why)
@@ -377,9 +378,11 @@ class _Rollout:
         script = script_path(self.work.cluster, self.work.jobs[node].before.generation)
         return call(node, connection, script, "down", self.work.token, str(self.work.confirm_s))
 
+    def _script(self, node: str) -> str:
+        return script_path(self.work.cluster, self.work.jobs[node].generation)
+
     def _call(self, node: str, connection: Connection, verb: str, *words: str) -> str:
-        script = script_path(self.work.cluster, self.work.jobs[node].generation)
-        return call(node, connection, script, verb, *words)
+        return call(node, connection, self._script(node), verb, *words)
 
     # --- what became of the nodes ------------------------------------------------------------------
 
@@ -410,9 +413,3 @@ def _what_still_runs(facts: Facts) -> str:
 
 
 _UNPROVEN_HINT = "it goes back to what it ran before; look at its log: journalctl -t 'trscaler-gen-*' -n 50"
-
-
-def _with_hint(error: NodeError, hint: str) -> NodeError:
-    return NodeError(
-        error.node, error.message, hint=hint, command=error.command, status=error.status, stderr=error.stderr
-    )

@@ -18,13 +18,17 @@ _SOURCE_LIMIT = 48  # with a node's name it fits into an nft comment, 128 bytes
 
 def load_inventory(path: Path) -> Inventory:
     """Read an inventory file; raises InputError."""
+    return parse_inventory(read_inventory(path), str(path))
+
+
+def read_inventory(path: Path) -> bytes:
+    """Read the file alone, one byte beyond what an inventory may have at most; raises InputError."""
     try:
         with path.open("rb") as file:
-            data = file.read(MAX_BYTES + 1)
+            return file.read(MAX_BYTES + 1)
     except OSError as error:
         problem = Problem(str(path), 0, 0, "unreadable", f"cannot read the inventory: {error.strerror}")
         raise InputError([problem]) from None
-    return parse_inventory(data, str(path))
 
 
 def parse_inventory(data: bytes, source: str) -> Inventory:
