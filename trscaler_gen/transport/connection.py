@@ -33,6 +33,7 @@ _DIGESTS = (
 )
 
 _KEEPALIVE_S = 5
+_MARGIN_S = 10
 
 _NO_BANNER = "Error reading SSH protocol banner"
 _TURNED_AWAY = (
@@ -145,7 +146,8 @@ class Connection:
 
     def _negotiate(self, transport: paramiko.Transport) -> None:
         timeout_s = self.target.connect_timeout_s
-        transport.banner_timeout = transport.handshake_timeout = timeout_s
+        # We are the ones who wait: paramiko's own limits would make silence look like a hang-up.
+        transport.banner_timeout = transport.handshake_timeout = timeout_s + _MARGIN_S
         done = threading.Event()
         transport.start_client(event=done)
         if not done.wait(timeout_s):
