@@ -3,6 +3,9 @@
 A console block that follows ``<!-- run -->`` is run, command by command, in a folder of its page's own that
 has the sample inventories in ``inventory/``. Its output must be what the page shows, where ``...`` stands for
 anything. After ``<!-- run: fails -->`` the block's last command must fail.
+
+A block after ``<!-- golden: NAME -->`` is part of ``tests/golden-plan/NAME.txt``; messages that the tables of
+docs/operations.md quote stand in the sources. Blocks that need a cluster are run by ``test_docs_lab.py``.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ import shutil
 import subprocess
 import sys
 import xml.dom.minidom
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from ipaddress import IPv4Address, IPv4Network
@@ -223,25 +226,27 @@ def _line_pattern(line: str) -> str:
     return r"[^\n]*".join(map(re.escape, line.split("..."))) + "\n"
 
 
+def run_command(command: str, folder: Path, more: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+    """Run a command as a reader would, with ``more`` in its environment; both its outputs are in stdout."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    return subprocess.run(
+        ["sh", "-c", command],
+        cwd=folder,
+        env={**os.environ, "PATH": path, "LC_ALL": "C", **more},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=COMMAND_TIMEOUT_S,
+        check=False,
+    )
+
+
 def run_example(block: Block, folder: Path) -> None:
     """Run a block's commands; raises AssertionError where the page is wrong."""
-    environment = {
-        **os.environ,
-        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
-        "LC_ALL": "C",
-    }
     every = steps(block)
     for step in every:
-        done = subprocess.run(
-            ["sh", "-c", step.command],
-            cwd=folder,
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=COMMAND_TIMEOUT_S,
-            check=False,
-        )
+        done = run_command(step.command, folder, {})
         must_fail = block.marker == "run: fails" and step is every[-1]
         assert (done.returncode != 0) == must_fail, f"{step.command}: exit {done.returncode}\n{done.stdout}"
         assert is_as_shown(step.shown, done.stdout), f"{step.command} says:\n{done.stdout}"
@@ -384,10 +389,12 @@ def one_complement_sum(*words: int) -> int:
     return total
 
 
-def node_verbs() -> list[str]:
-    found = re.search(r"^case \$\{1:-\} in\n +(.*)\) \"\$@\" ;;$", generated()["node.sh"], flags=re.MULTILINE)
+def node_verbs() -> set[str]:
+    found = re.search(
+        r"^case \$verb:\$# in\n(.*?)^esac", generated()["node.sh"], flags=re.MULTILINE | re.DOTALL
+    )
     assert found
-    return found[1].split(" | ")
+    return set(re.findall(r"\b([a-z]+):", found[1]))
 
 
 def table_keys(text: str) -> set[str]:
@@ -397,7 +404,7 @@ def table_keys(text: str) -> set[str]:
 
 def test_every_verb_of_node_sh_is_documented() -> None:
     assert "swap" in node_verbs()
-    assert set(node_verbs()) - table_keys((DOCS / "operations.md").read_text()) == set()
+    assert node_verbs() - table_keys((DOCS / "operations.md").read_text()) == set()
 
 
 def test_every_line_of_state_is_documented() -> None:
@@ -440,10 +447,101 @@ def test_every_outcome_of_apply_is_documented() -> None:
     assert set(Action) - table_keys((DOCS / "guide.md").read_text()) == set()
 
 
-def test_every_option_of_apply_is_documented() -> None:
-    command = group.get_command(click.Context(group), "apply")
-    assert command is not None
-    told = (DOCS / "guide.md").read_text()
-    options = [name for option in command.params if isinstance(option, click.Option) for name in option.opts]
-    assert options
-    assert [name for name in options if name not in told] == []
+def commands() -> dict[str, click.Command]:
+    """Every verb but the lab's, by the words that call it."""
+    context = click.Context(group)
+    found = {verb: group.get_command(context, verb) for verb in VERBS if verb != "lab"}
+    lock = found.pop("lock")
+    assert isinstance(lock, click.Group)
+    found |= {f"lock {verb}": command for verb, command in lock.commands.items()}
+    return {words: command for words, command in found.items() if command is not None}
+
+
+@pytest.mark.parametrize("words", sorted(commands()))
+def test_every_option_is_documented(words: str) -> None:
+    told = "".join(
+        path.read_text() for path in (ROOT / "README.md", DOCS / "guide.md", DOCS / "operations.md")
+    )
+    options = [option for option in commands()[words].params if isinstance(option, click.Option)]
+    names = [max(option.opts, key=len) for option in options]
+    # Of -o and --output the short one will do.
+    names = ["-o " if name == "--output" else name for name in names]
+    assert [name for name in names if name not in told] == []
+
+
+def test_every_exit_status_is_documented() -> None:
+    (table,) = re.findall(
+        r"^\| verb \| 0 .*?\n(?=\n)", (DOCS / "operations.md").read_text(), re.MULTILINE | re.DOTALL
+    )
+    named = set(re.findall(r"`(\w+)`", "".join(line.split("|")[1] for line in table.splitlines())))
+    assert set(VERBS) - named == set()
+
+
+# --- messages and views that are quoted ------------------------------------------------------------
+
+
+@cache
+def sources() -> str:
+    """All code that talks; a text that is split over lines is in one piece."""
+    paths = [*(ROOT / "trscaler_gen").rglob("*.py"), *(ROOT / "trscaler_gen").rglob("*.sh")]
+    text = "\n".join(path.read_text() for path in [*paths, ROOT / "templates" / "node.sh.j2"])
+    return re.sub(r"[\"']\s*\\?\n\s*f?[\"']", "", text)
+
+
+def quoted_messages(text: str, heading: str, column: int) -> list[str]:
+    """What stands in backquotes in one column of the first table below a heading."""
+    section = text.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+    rows = [line for line in section.splitlines() if line.startswith("| ")]
+    return [message for row in rows[1:] for message in re.findall(r"`([^`]+)`", row.split(" | ")[column])]
+
+
+def strange_fragments(messages: list[str], said: str) -> list[str]:
+    """Pieces of messages, between ``...``, that nothing says."""
+    fragments = [piece.strip() for message in messages for piece in message.split("...")]
+    return [piece for piece in fragments if piece and piece not in said]
+
+
+@pytest.mark.parametrize(
+    ("heading", "column", "least"),
+    [
+        ("A node is half dead: ask status", 0, 25),
+        ("What plan and apply say", 1, 35),
+        ("What a node does by itself", 2, 8),
+    ],
+)
+def test_quoted_messages_are_said(heading: str, column: int, least: int) -> None:
+    messages = quoted_messages((DOCS / "operations.md").read_text(), heading, column)
+    assert len(messages) >= least
+    assert strange_fragments(messages, sources()) == []
+
+
+def test_a_message_that_nobody_says_is_seen() -> None:
+    row = "| x | `host key of ... is not known`, `it is fine` |"
+    page = f"# P\n\n## H\n\n| a | b |\n|---|---|\n{row}\n\n## I\n| c | d |\n"
+    messages = quoted_messages(page, "H", 1)
+    assert messages == ["host key of ... is not known", "it is fine"]
+    assert strange_fragments(messages, sources()) == ["it is fine"]
+
+
+def misquoted_views(text: str) -> list[str]:
+    """Names of golden views of which a page shows something else."""
+    shown = [block for block in blocks(text) if block.marker.startswith("golden: ")]
+    return [
+        name
+        for block in shown
+        for name in [block.marker.removeprefix("golden: ")]
+        if not is_as_shown(
+            ("...", *block.lines, "..."), (ROOT / "tests" / "golden-plan" / f"{name}.txt").read_text()
+        )
+    ]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_quoted_views_are_golden(page: Path) -> None:
+    assert misquoted_views(page.read_text()) == []
+
+
+def test_a_view_that_is_gone_is_seen() -> None:
+    block = "<!-- golden: disruptive -->\n```\n{}\n```\n"
+    assert misquoted_views(block.format("Disruption (needs --allow-disruption)")) == []
+    assert misquoted_views(block.format("Disruption (needs courage)")) == ["disruptive"]
