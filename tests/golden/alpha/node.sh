@@ -1091,9 +1091,16 @@ rules_hold() {
     echo "${uptime%.*}" >"$RUN/rules-read" || :
 }
 
+# Another generation may have come while this one waited for the lock: its addresses and rules are the right ones.
+yield_to_current() {
+    find_current
+    [ -z "$NOW" ] || [ "$NOW" = "${HERE##*/}" ] || { unlock && exec sh "$ROOT/current/node.sh" "$1"; }
+}
+
 health() {
     guard_change
     lock
+    yield_to_current health
     if ! is_loaded && [ ! -d "/sys/class/net/$DEVICE" ]; then die "nothing runs here: use up"; fi
     rules_hold || { heal "$RULESET" || :; exit 1; }
     is_attached || {
@@ -1145,6 +1152,7 @@ watch() {
 mend() {
     guard_change
     lock
+    yield_to_current mend
     is_intact || ! is_loaded || heal "$RULESET"
 }
 
