@@ -308,6 +308,7 @@ def sha256sum(folder: Path) -> subprocess.CompletedProcess[bytes]:
 SCRIPTS = [
     *(GOLDEN / node / "node.sh" for node in NODES),
     *sorted((ROOT / "trscaler_gen").rglob("*.sh")),
+    *sorted((ROOT / "tests" / "systemd").glob("*.sh")),
     *sorted(path for path in (ROOT / "tools").iterdir() if path.read_bytes().startswith(b"#!/bin/sh")),
     ROOT / ".ci" / "run",
 ]

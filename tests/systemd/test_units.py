@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -46,15 +47,28 @@ exec /usr/sbin/ip "$@"
 """
 
 
+def host_mounts() -> list[str]:
+    """The outer host's mounts that could be ours: tmpfs and overlays."""
+    lines = Path("/proc/self/mountinfo").read_text().splitlines()
+    return [line for line in lines if re.search(" - (tmpfs|overlay) host ", line)]
+
+
+def cgroups(name: str) -> str:
+    """Where the outer host has a cgroup of this name."""
+    argv = ["find", "/sys/fs/cgroup", "-name", name]  # others' come and go meanwhile
+    return subprocess.run(argv, capture_output=True, text=True, check=False).stdout
+
+
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    mounts = Path("/proc/self/mountinfo").read_text()
+    mounts = host_mounts()
     with running_site(tmp_path_factory.mktemp("systemd"), "systemd") as site:
         yield site
         group = site.host.group
+        assert cgroups(group) != ""
     assert not lab_processes(site.lab.directory)
-    assert not list(Path("/sys/fs/cgroup").glob(f"**/{group}"))
-    assert Path("/proc/self/mountinfo").read_text() == mounts
+    assert cgroups(group) == ""
+    assert host_mounts() == mounts
 
 
 @pytest.fixture
@@ -443,6 +457,19 @@ def test_health_command_is_not_fenced_in(site: Site, host: Host, first: Bundle) 
     host.disk(f"/etc/systemd/system/{HEARTBEAT}.d/fence.conf").unlink()
     host.write(HEALTH, plain, 0o755)
     host.sh(f"systemctl daemon-reload; systemctl restart {HEARTBEAT}")
+    site.await_running(first)
+
+
+def test_heartbeat_can_be_closed(site: Site, host: Host, first: Bundle) -> None:
+    """As docs/operations.md proposes: it still serves, and mends alone."""
+    fence = "ProtectSystem=full\nProtectHome=yes\nPrivateTmp=yes\nNoNewPrivileges=yes\n"
+    host.write(f"/etc/systemd/system/{HEARTBEAT}.d/fence.conf", f"[Service]\n{fence}")
+    host.sh(f"systemctl daemon-reload; systemctl restart {HEARTBEAT}")
+    site.await_running(first)
+    host.sh(f"systemctl stop {WATCH}; ip link del {DEVICE}; nft flush ruleset")
+    eventually(lambda: site.facts().serving and site.facts().attached, "mended", PATIENCE_S)
+    host.disk(f"/etc/systemd/system/{HEARTBEAT}.d/fence.conf").unlink()
+    host.sh(f"systemctl daemon-reload; systemctl restart {HEARTBEAT}; systemctl start {WATCH}")
     site.await_running(first)
 
 
