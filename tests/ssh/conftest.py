@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from ssh.nodes import Lan
+from ssh.user import User, user_of
 
 
 @pytest.fixture
@@ -16,3 +17,9 @@ def lan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lan]:
     nodes = Lan(tmp_path)
     yield nodes
     nodes.close()
+
+
+@pytest.fixture
+def user(lan: Lan, monkeypatch: pytest.MonkeyPatch) -> User:
+    """Somebody with an inventory and two nodes."""
+    return user_of(lan, monkeypatch)

@@ -92,6 +92,13 @@ arm() {{
     before=$(readlink {root}/current || echo -)
     [ -e {root}/armed ] || echo "$token $before $(cat /run/up 2>/dev/null)" >{root}/armed
 }}
+write_history() {{
+    echo "$(date -u +%Y-%m-%dT%H:%M:%SZ) $*" >>{root}/history
+}}
+# Of a generation, or the last.
+change_of() {{
+    grep -s " applied .* ${{1:-[^ ]*}} [^ ]*$" {root}/history | tail -n 1 | cut -d ' ' -f 3
+}}
 case $verb in
     check) ;;
     up) arm && become "generations/${{here##*/}}" && echo up >/run/up ;;
@@ -107,9 +114,18 @@ case $verb in
         if [ "$before" = - ]; then rm -f {root}/current; else become "$before"; fi
         if [ -n "$was" ]; then echo up >/run/up; else rm -f /run/up; fi
         rm {root}/armed
+        came_to=- of=-
+        [ -z "$was" ] || {{ came_to=${{before##*/}} && of=$(change_of "$came_to"); }}
+        write_history went-back "${{of:--}}" "$came_to" operator
         echo "lan: went back"
         ;;
-    record) echo "$2" >{root}/change ;;
+    record)
+        now=$(readlink {root}/current || echo -)
+        case "$(tail -n 1 {root}/history 2>/dev/null) " in
+            *" applied $2 ${{now##*/}} "*) ;;
+            *) write_history applied "$2" "${{now##*/}}" "$3" ;;
+        esac
+        ;;
     erase) rm -rf {root} ;;
     state)
         now=$(readlink {root}/current)
@@ -119,7 +135,7 @@ case $verb in
         printf 'ruleset=intact\\nkeepalived=running\\nattached=yes\\nunits=none\\n'
         if [ -e /run/up ]; then printf 'running=yes\\nserving=yes\\n'; else echo running=no; fi
         if [ -e {root}/armed ]; then read -r token _ <{root}/armed && echo "unconfirmed=$token"; fi
-        [ ! -e {root}/change ] || echo "change=$(cat {root}/change)"
+        echo "change=$(change_of)"
         cat "$folder/state" 2>/dev/null || :
         ;;
 esac

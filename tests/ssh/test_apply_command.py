@@ -1,99 +1,21 @@
-"""``trscaler-gen plan`` and ``apply`` as a user runs them.
-
-The bundles are those of the tests: real ones would change this host's own network.
-"""
+"""``trscaler-gen plan`` and ``apply`` as a user runs them."""
 
 from __future__ import annotations
 
-import dataclasses
 import json
-from dataclasses import dataclass
-from pathlib import Path
+import os
+import sys
+from collections.abc import Iterator
+from typing import IO
 
+import click
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import CliRunner
 
-from ssh.nodes import CLUSTER, LINK, ROOT, Lan
-from trscaler_gen import pipeline
-from trscaler_gen.bundle import LOCK
+from ssh.nodes import CLUSTER, LINK, ROOT
+from ssh.user import User, actions
 from trscaler_gen.cli import apply as apply_module
-from trscaler_gen.cli import plan as plan_module
 from trscaler_gen.errors import OperationError
-from trscaler_gen.lockfile import lock_path
-from trscaler_gen.pipeline import Compiled
-
-
-@dataclass(frozen=True)
-class User:
-    """Somebody with an inventory."""
-
-    lan: Lan
-    inventory: Path
-
-    def write(self, *nodes: str, **keys: object) -> None:
-        """Put these nodes into the inventory."""
-        lines = [
-            f"cluster: {CLUSTER}",
-            f"link: {LINK}",
-            "virtual_addresses: [192.0.2.100]",
-            f"ssh: {{config: {self.lan.folder / 'config'}}}",
-            *(f"{key}: {json.dumps(value)}" for key, value in keys.items()),
-            "nodes:",
-            *(f"  {name}: {{address: 192.0.2.{name.removeprefix('n')}}}" for name in nodes),
-        ]
-        self.inventory.write_text("\n".join(lines) + "\n")
-
-    def with_fakes(self, compiled: Compiled) -> Compiled:
-        """The same with the tests' bundles; the lock decides what is in them."""
-        lock = next(iter(compiled.bundles.values())).files[LOCK].decode()
-        bundles = {name: self.lan.bundle(name, "", lock=lock) for name in compiled.bundles}
-        return dataclasses.replace(compiled, bundles=bundles)
-
-    def apply(self, *options: str, source: Path | None = None, stdin: str = "") -> Result:
-        return CliRunner().invoke(
-            apply_module.command, [str(source or self.inventory), *options], input=stdin
-        )
-
-    def plan(self, *options: str) -> Result:
-        return CliRunner().invoke(plan_module.command, [str(self.inventory), *options])
-
-    @property
-    def lock(self) -> Path:
-        return lock_path(self.inventory)
-
-
-@pytest.fixture
-def user(lan: Lan, monkeypatch: pytest.MonkeyPatch) -> User:
-    lan.boot("n1", "n2")
-    someone = User(lan, lan.folder / "web.yaml")
-
-    def compile_inventory(path: Path, *, keep_weights: bool = False) -> Compiled:
-        return someone.with_fakes(pipeline.compile_inventory(path, keep_weights=keep_weights))
-
-    def compile_text(path: Path, text: str, **locks: object) -> Compiled:
-        return someone.with_fakes(pipeline.compile_text(path, text, **locks))  # type: ignore[arg-type]
-
-    monkeypatch.setattr(plan_module, "compile_inventory", compile_inventory)
-    monkeypatch.setattr(apply_module, "compile_inventory", compile_inventory)
-    monkeypatch.setattr(apply_module, "compile_text", compile_text)
-    return someone
-
-
-def actions(result: Result) -> dict[str, str]:
-    """Node -> what became of it, from the last lines of the output."""
-    rows = [line.split() for line in result.stdout.splitlines()]
-    known = {
-        "started",
-        "swapped",
-        "restarted",
-        "unchanged",
-        "stopped",
-        "absent",
-        "reverted",
-        "failed",
-        "untouched",
-    }
-    return {row[0]: row[1] for row in rows if len(row) > 1 and row[1] in known and row[0] != "?"}
 
 
 def test_it_says_per_node_what_it_did(user: User) -> None:
@@ -115,7 +37,7 @@ def test_nothing_to_do_is_said_and_done(user: User) -> None:
     assert user.lan.journal == ()
 
 
-def test_it_asks_and_takes_no_for_an_answer(user: User) -> None:
+def test_where_nobody_can_be_asked_nothing_is_done(user: User) -> None:
     user.write("n1", "n2")
     result = user.apply()
     assert result.exit_code != 0
@@ -123,6 +45,37 @@ def test_it_asks_and_takes_no_for_an_answer(user: User) -> None:
     assert "--yes" in result.exception.hint
     assert user.lan.journal == ()
     assert not user.lock.exists()
+
+
+@pytest.fixture
+def keyboard(monkeypatch: pytest.MonkeyPatch) -> Iterator[IO[bytes]]:
+    """What the user types: standard input is a terminal."""
+    master, slave = os.openpty()
+    with os.fdopen(master, "wb", buffering=0) as keys, os.fdopen(slave) as terminal:
+        monkeypatch.setattr(sys, "stdin", terminal)
+        yield keys
+
+
+@pytest.mark.parametrize("typed", [b"n\n", b"\n", b"\x04"], ids=["n", "return", "end"])
+def test_it_asks_and_takes_no_for_an_answer(
+    user: User, keyboard: IO[bytes], typed: bytes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    user.write("n1", "n2")
+    keyboard.write(typed)
+    with pytest.raises(click.Abort):
+        apply_module.command.main([str(user.inventory)], standalone_mode=False)
+    assert "Carry this out? [y/N]" in capsys.readouterr().err
+    assert user.lan.journal == ()
+    assert not user.lock.exists()
+
+
+def test_it_asks_and_takes_yes_for_an_answer(user: User, keyboard: IO[bytes]) -> None:
+    user.write("n1", "n2")
+    keyboard.write(b"y\n")
+    with pytest.raises(SystemExit) as end:
+        apply_module.command.main([str(user.inventory)], standalone_mode=False)
+    assert end.value.code == 0
+    assert user.lock.exists()
 
 
 def test_plan_changes_nothing_and_tells_by_its_exit_status(user: User) -> None:
@@ -235,7 +188,8 @@ def test_every_unfit_node_is_reported_at_once(user: User) -> None:
     user.inventory.write_text(user.inventory.read_text().replace(f"link: {LINK}", "link: eth7"))
     result = user.apply("--yes")
     assert result.exit_code == 1
-    assert result.stdout.count("it has no link eth7") >= 1
+    words = " ".join(result.stdout.split())
+    assert "unfit n1, n2 (2 nodes) it has no link eth7" in words
     assert user.lan.journal == ()
 
 
