@@ -130,7 +130,8 @@ class Host:
     def power_off(self) -> None:
         """Pull the plug: everything ends where it is."""
         if self.pid:
-            os.kill(self.pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):  # it has gone by itself
+                os.kill(self.pid, signal.SIGKILL)
         self.await_end()
 
     def await_end(self) -> None:
@@ -235,6 +236,7 @@ def plugged_in(lab: Lab, group: str) -> Iterator[Host]:
     try:
         yield host
     finally:
-        with suppress(AssertionError):
+        try:
             host.power_off()
-        _close(host.keeper)
+        finally:
+            _close(host.keeper)

@@ -13,6 +13,7 @@ fail() {
 }
 
 [ "$(readlink /proc/self/ns/mnt)" != "$outer" ] || fail "keep.sh is not in a mount namespace of its own"
+[ -x /lib/systemd/systemd ] || fail "systemd is not installed"
 mount -t tmpfs -o mode=755 host /mnt 2>&1 || fail "nothing can be mounted here"
 mkdir /mnt/cgroup /mnt/upper /mnt/work /mnt/keep
 mount -t cgroup2 none /mnt/cgroup 2>&1 || fail "there is no cgroup2 here"
