@@ -91,28 +91,54 @@ def write_bundle(folder: Path, bundle: Bundle) -> None:
             file.write(content)
 
 
-def write_secret(path: Path, text: str) -> None:
-    """Replace a file by one that its owner alone can read, whole or not at all; raises OperationError."""
-    try:
-        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)  # mode 0600
-    except OSError as error:
-        raise _unwritable(path, error) from error
+def replace_file(path: Path, content: bytes) -> None:
+    """Replace a file, or what a link leads to, by one of mode 0600; raises OSError.
+
+    A power cut leaves the old file or the new one.
+    """
+    place = path.resolve()
+    with _written_beside(place, content) as written:
+        written.replace(place)
+        _sync_directory(place.parent)
+
+
+def make_file(path: Path, content: bytes, mode: int) -> None:
+    """Make a file that did not exist, whole or not at all; raises FileExistsError, OSError."""
+    with _written_beside(path, content, mode) as written:
+        os.link(written, path)  # unlike rename, link refuses a name that is taken (link(2))
+        _sync_directory(path.parent)
+
+
+@contextmanager
+def _written_beside(path: Path, content: bytes, mode: int = 0o600) -> Iterator[Path]:
+    """A file on the disk, in the same directory; it is gone at the end unless it was renamed."""
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
     try:
         with os.fdopen(descriptor, "wb") as file:
-            file.write(text.encode())
+            file.write(content)
+            os.fchmod(file.fileno(), mode)
             file.flush()
             os.fsync(file.fileno())
-        Path(name).replace(path)
-    except OSError as error:
-        raise _unwritable(path, error) from error
+        yield Path(name)
     finally:
         Path(name).unlink(missing_ok=True)
 
 
-def _unwritable(path: Path, error: OSError) -> OperationError:
-    return OperationError(
-        f"cannot write {path}: {error.strerror}", "free the space or the path, and say it again"
-    )
+def _sync_directory(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_secret(path: Path, text: str) -> None:
+    """Replace a file by one that its owner alone can read, whole or not at all; raises OperationError."""
+    try:
+        replace_file(path, text.encode())
+    except OSError as error:
+        hint = "free the space or the path, and say it again"
+        raise OperationError(f"cannot write {path}: {error.strerror}", hint) from error
 
 
 def _is_bundle(folder: Path, cluster: str) -> bool:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import secrets
-import tempfile
 from pathlib import Path
 
 from trscaler_gen.errors import InputError, OperationError, Problem
+from trscaler_gen.files import replace_file
 from trscaler_gen.lock import Lock, parse_lock, render_lock
 
 _SUFFIX = ".lock"
@@ -47,7 +46,7 @@ def write_lock(path: Path, lock: Lock) -> None:
     try:
         if path.exists() and path.read_bytes() == content:
             return
-        _replace(path.resolve(), content)
+        replace_file(path, content)
     except OSError as error:
         hint = "nothing was changed; mend it and build again before anything is deployed"
         raise OperationError(f"cannot write {path}: {error.strerror}", hint) from error
@@ -63,31 +62,13 @@ def set_aside(path: Path) -> Path | None:
         content = path.read_bytes()
         if kept.exists() and kept.read_bytes() != content:
             raise OperationError(f"{kept} holds another lock; nothing was written", "move it away first")
-        _replace(kept, content)
+        replace_file(kept, content)
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise OperationError(f"cannot keep {path} as {kept}: {error.strerror}") from error
+        hint = "nothing was changed; free the space or the path, and say it again"
+        raise OperationError(f"cannot keep {path} as {kept}: {error.strerror}", hint) from error
     return kept
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Write beside, sync, rename, sync the directory: a power cut leaves the old file or the new one."""
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)  # mode 0600
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
 
 
 def _unreadable(path: Path, why: str) -> InputError:

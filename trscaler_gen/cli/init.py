@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import re
-import tempfile
 from importlib import resources
 from pathlib import Path
 
 import click
 
 from trscaler_gen.errors import OperationError
+from trscaler_gen.files import make_file
 from trscaler_gen.inventory.load import parse_inventory
 from trscaler_gen.inventory.text import printable
 
@@ -63,7 +62,7 @@ def _template() -> str:
 def write_new(path: Path, text: str) -> None:
     """Make a file that did not exist, whole or not at all; raises OperationError."""
     try:
-        _link_into_place(path, text.encode())
+        make_file(path, text.encode(), _MODE)
     except FileExistsError:
         raise OperationError(
             f"{printable(str(path))} exists; nothing was written", "choose another name"
@@ -71,17 +70,3 @@ def write_new(path: Path, text: str) -> None:
     except OSError as error:
         hint = "trscaler-gen init - prints the inventory instead"
         raise OperationError(f"cannot write {printable(str(path))}: {error.strerror}", hint) from None
-
-
-def _link_into_place(path: Path, data: bytes) -> None:
-    """Write beside the path and link to it: unlike rename, link refuses a name that is taken (link(2))."""
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            os.fchmod(file.fileno(), _MODE)
-            file.flush()
-            os.fsync(file.fileno())
-        os.link(temporary, path)
-    finally:
-        Path(temporary).unlink()

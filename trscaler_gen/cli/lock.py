@@ -25,7 +25,10 @@ from trscaler_gen.transport import Connection
 
 @click.group(name="lock")
 def command() -> None:
-    """Get a lost lock back, or give a cluster another seed."""
+    """Get a lost lock back, or give a cluster another seed.
+
+    Example: trscaler-gen lock recover inventory/lab.yaml
+    """
 
 
 @command.command(name="recover")
