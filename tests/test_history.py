@@ -111,7 +111,8 @@ def test_a_change_that_came_back_is_two_events_and_one_state() -> None:
     assert [change.is_current for change in changes] == [True, False, True]
     assert list(changes[0].entries) == list(NODES)
     assert list(changes[2].entries) == ["n1", "n3"]
-    assert change_before(changes) == B
+    assert change_before(changes) == ""
+    assert change_before(merge(everywhere(A, B, C, B))) == A
 
 
 def test_only_what_all_still_hold_can_be_returned_to() -> None:

@@ -62,6 +62,11 @@ class NodeError(OperationError):
         self.status = status
         self.stderr = redact(stderr)
 
+    @property
+    def command_and_status(self) -> str:
+        """The command that failed and how it ended, where that is known."""
+        return self.command if self.status is None else f"{self.command} (exit {self.status})"
+
     def with_node(self, node: str, hint: str = "") -> NodeError:
         """The same error, of other nodes or with another hint."""
         return NodeError(

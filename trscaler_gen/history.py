@@ -137,8 +137,13 @@ def generations_of(changes: Iterable[Change], change: str) -> dict[str, str]:
 
 
 def change_before(changes: Iterable[Change]) -> str:
-    """The change before the current one; empty if there is none."""
-    return next((one.change for one in changes if one.event is Event.APPLIED and not one.is_current), "")
+    """The change before the current one; empty if there is none.
+
+    After a rollback the current change is there twice: what counts is what was before its first time.
+    """
+    applied = [one for one in changes if one.event is Event.APPLIED]
+    first = max((place for place, one in enumerate(applied) if one.is_current), default=len(applied))
+    return next((one.change for one in applied[first + 1 :]), "")
 
 
 def stragglers(histories: Mapping[str, NodeHistory], changes: Iterable[Change]) -> dict[str, str]:

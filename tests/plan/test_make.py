@@ -516,3 +516,18 @@ def test_names_are_listed_as_ranges(names: list[str], expected: str) -> None:
 
 def test_a_heading_counts_its_nodes() -> None:
     assert headed(["a"]) == "a" and headed(["a", "b"]) == "a, b (2 nodes)"
+
+
+def test_a_node_that_is_heard_cannot_be_forgotten() -> None:
+    old = cluster(base())
+    new = cluster(base(), nodes=nodes("alpha", "beta"))
+    wanted = replace(new.wanted(base()), lock=forget_retired(new.lock, [3]), departed={})
+    seen = {node: each for node, each in seen_of(old, new.bundles).items() if node != "gamma"}
+    (refusal,) = make_plan(wanted, seen).refusals
+    assert refusal.message.startswith("gamma is to be forgotten, but alpha, beta hear its heartbeats")
+    silent = {
+        node: replace(each, facts=replace(each.facts, alive=frozenset({1, 2})))
+        for node, each in seen.items()
+        if isinstance(each, Seen)
+    }
+    assert make_plan(wanted, silent).refusals == ()

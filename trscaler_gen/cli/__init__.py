@@ -103,7 +103,7 @@ def report(error: InputError | OperationError) -> None:
     where = f"{error.node}: " if isinstance(error, NodeError) else ""
     click.echo(f"error: {where}{error.message}", err=True)
     if isinstance(error, NodeError) and error.command:
-        click.echo(f"  command: {error.command} (exit {error.status})", err=True)
+        click.echo(f"  command: {error.command_and_status}", err=True)
     if isinstance(error, NodeError) and error.stderr:
         for line in error.stderr.strip().splitlines()[-20:]:
             click.echo(f"  | {line}", err=True)

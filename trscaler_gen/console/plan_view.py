@@ -102,7 +102,7 @@ class _View:
     def _problem(self, indent: str, error: NodeError) -> None:
         self._put(indent, error.message, "red")
         if error.command:
-            self._put(f"{indent}command: ", f"{error.command} (exit {error.status})")
+            self._put(f"{indent}command: ", error.command_and_status)
         for line in error.stderr.strip().splitlines()[-_MOST_STDERR_LINES:]:
             self._put(f"{indent}| ", line)
         if error.hint:

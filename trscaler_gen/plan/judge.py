@@ -81,7 +81,8 @@ def refusals(wanted: Wanted, seen: Mapping[str, Seen | NodeError], deployed: Dep
     if wanted.lock_before is None and holding:
         yield _no_lock(wanted, holding)
     else:
-        yield from _conflicts(wanted, deployed)
+        # Another line's nodes are not forgotten: nobody has known them.
+        yield from tuple(_conflicts(wanted, deployed)) or tuple(_forgotten_but_heard(wanted, seen, deployed))
     if wanted.weight_changes:
         yield _weights(wanted.weight_changes)
     yield from _unconfirmed(wanted, seen)
@@ -107,8 +108,13 @@ def _conflicts(wanted: Wanted, deployed: Deployed) -> Iterator[Refusal]:
     for node, lock in deployed.locks.items():
         nodes.setdefault(lock, []).append(node)
     for lock, names in nodes.items():
-        older, newer = (wanted.lock, lock) if wanted.is_return else (lock, wanted.lock)
-        found = conflict(older, newer)
+        if wanted.is_return and conflict(wanted.lock, lock) is not None:
+            yield Refusal(
+                f"what {listed(names)} {'runs' if len(names) == 1 else 'run'} did not come of that change",
+                "a rollback only goes back; to go forward again: trscaler-gen apply "
+                f"{wanted.inventory.source}; what there is: trscaler-gen history {wanted.inventory.source}",
+            )
+        found = conflict(lock, wanted.lock) if not wanted.is_return else None
         if found is not None:
             yield Refusal(f"{listed(names)}: {found.message}", found.hint)
 
@@ -132,6 +138,27 @@ def _unconfirmed(wanted: Wanted, seen: Mapping[str, Seen | NodeError]) -> Iterat
             f"{listed(names)}: a change by another run was not confirmed yet",
             "wait: without confirmation it is taken back within a minute or two; or take it back at once, on "
             f"the node: sh {script} revert {token}",
+        )
+
+
+def _forgotten_but_heard(
+    wanted: Wanted, seen: Mapping[str, Seen | NodeError], deployed: Deployed
+) -> Iterator[Refusal]:
+    """Nodes of the tables that run, which are to be in none of the new ones, and still send heartbeats."""
+    known = {node.address for node in wanted.lock.nodes}
+    known |= {retired.address for retired in wanted.departed.values()}
+    ears: dict[str, list[str]] = {}
+    for node, lock in deployed.locks.items():
+        there = seen[node]
+        alive = there.facts.alive if isinstance(there, Seen) else frozenset()
+        for other in lock.nodes:
+            if other.address not in known and other.node_id in alive:
+                ears.setdefault(other.name, []).append(node)
+    for name, hearing in ears.items():
+        hear = "hears" if len(hearing) == 1 else "hear"
+        yield Refusal(
+            f"{name} is to be forgotten, but {listed(tuple(hearing))} {hear} its heartbeats: it still serves",
+            "power it off or unplug it first; or leave --forget out, so that it is stopped",
         )
 
 

@@ -30,7 +30,7 @@ def make_plan(wanted: Wanted, seen: Mapping[str, Seen | NodeError]) -> Plan:
         serial_before=base.serial if base else 0,
         serial_after=wanted.lock.serial,
         steps=steps,
-        traffic=traffic_of(base, wanted.lock, wanted.weight_changes, is_unknown=_is_unknown(deployed)),
+        traffic=traffic_of(base, wanted.lock, wanted.weight_changes, is_unknown=_is_unknown(seen, deployed)),
         disruption=tuple(disruption(wanted, seen, deployed, steps)),
         refusals=tuple(refusals(wanted, seen, deployed)),
         notes=tuple(_notes(seen, deployed, steps)),
@@ -45,15 +45,16 @@ def _steps(wanted: Wanted, seen: Mapping[str, Seen | NodeError], deployed: Deplo
     for node, retired in wanted.departed.items():
         there = seen.get(node)
         if isinstance(there, Seen):
-            yield departed_step(node, there)
+            yield departed_step(node, there, erased=not wanted.is_return)
         elif hearers(retired.node_id, seen):
             yield blocked_step(node, there)
         else:
             yield Step(node, StepAction.ABSENT, problem=there)
 
 
-def _is_unknown(deployed: Deployed) -> bool:
-    return deployed.base is None and bool(deployed.running)
+def _is_unknown(seen: Mapping[str, Seen | NodeError], deployed: Deployed) -> bool:
+    nobody_answered = not any(isinstance(each, Seen) for each in seen.values())
+    return deployed.base is None and (nobody_answered or bool(deployed.running))
 
 
 def _highest_epoch(seen: Mapping[str, Seen | NodeError]) -> int:
@@ -87,8 +88,8 @@ def _absent_note(step: Step) -> str:
     why = f" ({step.problem.message})" if step.problem else ""
     return (
         f"{step.node} has left the cluster and cannot be reached{why}; nobody hears it, so it does not keep "
-        "the others waiting. If it comes back it stands aside by itself, for the others have a newer serial. "
-        f"Keep it off or wipe it, then: trscaler-gen apply --forget {step.node}"
+        "the others waiting. If it comes back alone it stands aside by itself, for the others have a newer "
+        f"serial. Keep it off or wipe it, then: trscaler-gen apply --forget {step.node}"
     )
 
 

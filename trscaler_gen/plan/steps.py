@@ -49,7 +49,7 @@ def member_step(
     return replace(step, services=_services(bundle, seen, step))
 
 
-def departed_step(node: str, seen: Seen) -> Step:
+def departed_step(node: str, seen: Seen, *, erased: bool) -> Step:
     """Stop a node that has left, and erase its traces; where nothing runs only the traces go."""
     facts = seen.facts
     stopped = ("keepalived says goodbye and stops", "ruleset and addresses go") if facts.runs else ()
@@ -57,8 +57,8 @@ def departed_step(node: str, seen: Seen) -> Step:
         node,
         StepAction.STOP,
         before=facts.running,
-        files=file_changes({}, seen),
-        services=(*stopped, "its traces are erased"),
+        files=file_changes({}, seen) if erased else (),
+        services=(*stopped, "its traces are erased" if erased else "its generations stay"),
         drift=tuple(_drift(facts)),
     )
 

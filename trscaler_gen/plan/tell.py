@@ -15,7 +15,7 @@ MOST_PAIRS = 40
 def traffic_sentences(traffic: Traffic, *, full: bool = False) -> Iterator[str]:
     """Say what the plan means for the traffic; with ``full`` every pair of nodes."""
     if traffic.is_unknown:
-        yield "what moves cannot be told: no node that runs has a lock that can be read"
+        yield "what moves cannot be told: the lock of no node that runs could be read"
     elif traffic.is_first:
         yield f"first deployment: {traffic.buckets} buckets, {_shares(traffic)}"
     elif traffic.kept is not None:
