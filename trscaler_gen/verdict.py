@@ -28,6 +28,7 @@ from ipaddress import IPv4Address
 
 from trscaler_gen.facts import Facts
 from trscaler_gen.lock import Lock
+from trscaler_gen.placement import owners
 
 #: how many nodes a sentence names before it counts the others
 MAX_NAMED = 6
@@ -107,7 +108,7 @@ def judge(members: Sequence[Member]) -> Verdict:
         buckets=count.buckets,
         one=count.one,
         none=tuple(count.none),
-        several={owners: tuple(buckets) for owners, buckets in count.several.items()},
+        several={names: tuple(buckets) for names, buckets in count.several.items()},
         unknown=tuple(count.unknown),
         owned={member.name: scene.owned_by(member) for member in members},
         sights={member.name: scene.sight(member) for member in members if member.lock and member.facts},
@@ -143,7 +144,6 @@ class _Scene:
         self.members = members = [*members, *_strangers(members)]
         #: the nodes that have rules, and tables that could be read
         self.running = [m for m in members if m.facts and m.lock and m.facts.ruleset != "missing"]
-        self._ids = {id(m.lock): {n.address: n.node_id for n in m.lock.nodes} for m in members if m.lock}
         self.witnesses = {m.name: self._witnesses(m) for m in members if m.facts is None}
         self.hearers = {
             m.name: [by.name for by in self.running if by.name != m.name and self.hears(by, m)]
@@ -155,7 +155,7 @@ class _Scene:
 
     def id_of(self, member: Member, by: Member) -> int:
         """What ``by``'s tables call a node; 0: they do not know it."""
-        return self._ids.get(id(by.lock), {}).get(member.address, 0)
+        return by.lock.ids.get(member.address, 0) if by.lock else 0
 
     def hears(self, by: Member, member: Member) -> bool:
         """Whether ``by`` holds a node for alive."""
@@ -340,33 +340,20 @@ def _grouped(members: Iterable[Member], texts_of: Callable[[Member], Iterable[st
 
 def _accepted(members: Iterable[Member]) -> Mapping[str, Sequence[int]]:
     """The buckets that every node accepts, by name; those that are not named accept none."""
-    owners: dict[tuple[int, frozenset[int]], Mapping[int, list[int]]] = {}
+    by_sight: dict[tuple[int, frozenset[int]], Mapping[int | None, list[int]]] = {}
     found: defaultdict[str, Sequence[int]] = defaultdict(tuple)
     for member in members:
         assert member.lock is not None and member.facts is not None
         key = (id(member.lock), member.facts.alive)
-        if key not in owners:
-            owners[key] = _by_owner(_owners(member.lock, member.facts.alive))
-        found[member.name] = owners[key].get(member.facts.node_id, ())
+        if key not in by_sight:
+            by_sight[key] = _by_owner(owners(member.lock.placement, member.facts.alive))
+        found[member.name] = by_sight[key].get(member.facts.node_id, ())
     return found
 
 
-def _owners(lock: Lock, alive: frozenset[int]) -> list[int]:
-    """The first node alive of every bucket's order; 0: none."""
-    owners = []
-    for order in lock.orders:
-        for node_id in order:
-            if node_id in alive:
-                owners.append(node_id)
-                break
-        else:
-            owners.append(0)
-    return owners
-
-
-def _by_owner(owners: Sequence[int]) -> Mapping[int, list[int]]:
-    buckets: dict[int, list[int]] = {}
-    for bucket, owner in enumerate(owners):
+def _by_owner(first: Sequence[int | None]) -> Mapping[int | None, list[int]]:
+    buckets: dict[int | None, list[int]] = {}
+    for bucket, owner in enumerate(first):
         buckets.setdefault(owner, []).append(bucket)
     return buckets
 
@@ -382,17 +369,12 @@ class _Count:
     unknown: list[int] = field(default_factory=list)
 
 
-def _hashing(lock: Lock) -> tuple[object, ...]:
-    """Nodes that differ in this do not mean the same packets by a bucket."""
-    return (lock.seed, lock.hash_input, lock.buckets)
-
-
 def _count(scene: _Scene) -> _Count:
     reference = _reference(scene)
     if reference is None:
         return _Count()
     count = _Count(buckets=reference.buckets)
-    foreign = scene.accepting(lambda lock: _hashing(lock) != _hashing(reference))
+    foreign = scene.accepting(lambda lock: lock.hashing != reference.hashing)
     least, most = _owners_anywhere(scene, foreign)
     doubtful = _doubtful(scene, reference)
     for bucket, names in enumerate(_owner_names(scene, reference)):
@@ -412,19 +394,19 @@ def _reference(scene: _Scene) -> Lock | None:
     locks = [m.lock for m in scene.running if m.lock] or [m.lock for m in scene.members if m.lock]
     if not locks:
         return None
-    hashing = Counter(map(_hashing, locks)).most_common(1)[0][0]
+    hashing = Counter(lock.hashing for lock in locks).most_common(1)[0][0]
     by_id = {id(lock): lock for lock in locks}
-    commonest = Counter(id(lock) for lock in locks if _hashing(lock) == hashing).most_common(1)[0][0]
+    commonest = Counter(id(lock) for lock in locks if lock.hashing == hashing).most_common(1)[0][0]
     return by_id[commonest]
 
 
 def _owner_names(scene: _Scene, reference: Lock) -> list[tuple[str, ...]]:
     """Who accepts every bucket, of the nodes that hash as the reference says."""
-    owners: list[tuple[str, ...]] = [()] * reference.buckets
-    for name in scene.accepting(lambda lock: _hashing(lock) == _hashing(reference)):
+    names: list[tuple[str, ...]] = [()] * reference.buckets
+    for name in scene.accepting(lambda lock: lock.hashing == reference.hashing):
         for bucket in scene.accepted[name]:
-            owners[bucket] = (*owners[bucket], name)
-    return owners
+            names[bucket] = (*names[bucket], name)
+    return names
 
 
 def _owners_anywhere(scene: _Scene, foreign: Sequence[str]) -> tuple[int, int]:
@@ -436,8 +418,8 @@ def _owners_anywhere(scene: _Scene, foreign: Sequence[str]) -> tuple[int, int]:
     groups: dict[tuple[object, ...], Counter[int]] = {}
     for member in scene.members:
         if member.name in foreign and member.lock:
-            groups.setdefault(_hashing(member.lock), Counter()).update(scene.accepted[member.name])
-    buckets = {_hashing(m.lock): m.lock.buckets for m in scene.members if m.lock}
+            groups.setdefault(member.lock.hashing, Counter()).update(scene.accepted[member.name])
+    buckets = {m.lock.hashing: m.lock.buckets for m in scene.members if m.lock}
     for hashing, counts in groups.items():
         least += min(counts.values()) if len(counts) == buckets[hashing] else 0
         most += max(counts.values(), default=0)
@@ -446,15 +428,15 @@ def _owners_anywhere(scene: _Scene, foreign: Sequence[str]) -> tuple[int, int]:
 
 def _doubtful(scene: _Scene, reference: Lock) -> frozenset[int]:
     """The buckets of nodes that cannot tell what they accept, if they see what the others see."""
-    ids = {node.address: node.node_id for node in reference.nodes}
+    ids = reference.ids
     unknown = {ids[m.address] for m in scene.unknown if m.address in ids}
     if not unknown:
         return frozenset()
-    alike = [m for m in scene.running if m.lock and _hashing(m.lock) == _hashing(reference)]
+    alike = [m for m in scene.running if m.lock and m.lock.hashing == reference.hashing]
     seen = frozenset[int]().union(*(m.facts.alive for m in alike if m.facts))
     unseen = {ids[m.address] for m in scene.unknown if m.facts is None and m.address in ids}
-    owners = _owners(reference, seen | unseen)
-    return frozenset(bucket for bucket, owner in enumerate(owners) if owner in unknown)
+    first = owners(reference.placement, seen | unseen)
+    return frozenset(bucket for bucket, owner in enumerate(first) if owner in unknown)
 
 
 # --- why nodes disagree ----------------------------------------------------------------------------------
@@ -485,7 +467,7 @@ def _difference(member: Member, usual: Member) -> str:
         return f"epoch {member.facts.epoch}, where {{others}} {{verb}} epoch {usual.facts.epoch}"
     if mine.seed != theirs.seed:
         return "another seed than {others}: the same packets have other owners"
-    if _hashing(mine) != _hashing(theirs):
+    if mine.hashing != theirs.hashing:
         return "another hash contract than {others} in the same epoch"
     if member.facts.serial != usual.facts.serial:
         return f"tables of serial {member.facts.serial}, where {{others}} {{verb}} {usual.facts.serial}"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from ipaddress import IPv4Address
 
 from trscaler_gen.inventory.words import MacMode
@@ -79,6 +80,16 @@ class Lock:
         """What all nodes of one epoch agree on, beside seed and orders."""
         heartbeat = (self.interval_ms, self.missed)
         return (self.hash_input, self.buckets, self.mac_mode, self.cluster_mac, *heartbeat)
+
+    @property
+    def hashing(self) -> tuple[object, ...]:
+        """What makes a bucket of two locks the same packets."""
+        return (self.seed, self.hash_input, self.buckets)
+
+    @cached_property
+    def ids(self) -> Mapping[IPv4Address, int]:
+        """Node ids by address: what a node is called may differ from one lock to another."""
+        return {node.address: node.node_id for node in self.nodes}
 
     def with_orders(self, orders: tuple[Order, ...]) -> Lock:
         """Copy the lock with other orders."""

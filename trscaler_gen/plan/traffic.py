@@ -29,7 +29,7 @@ def traffic_of(
         return Traffic(after.buckets, shares_after=shares_after, weights=weights, is_unknown=is_unknown)
     shares_before = _counted(_owners(before), names)
     is_disrupted = (before.epoch, before.seed, before.contract) != (after.epoch, after.seed, after.contract)
-    if _hashing(before) != _hashing(after):
+    if before.hashing != after.hashing:
         kept, is_exact = _kept(before, after)
         return Traffic(
             after.buckets,
@@ -97,11 +97,6 @@ def _moves(before: Lock, after: Lock, names: Mapping[Key, str]) -> tuple[Move, .
     return tuple(
         Move(names[old], names[new], count) for (old, new), count in sorted(pairs.items()) if old != new
     )
-
-
-def _hashing(lock: Lock) -> tuple[object, ...]:
-    """What makes a bucket of two locks the same packets."""
-    return (lock.seed, lock.hash_input, lock.buckets)
 
 
 def _kept(before: Lock, after: Lock) -> tuple[float, bool]:
