@@ -11,7 +11,7 @@ import tempfile
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from bench import build, events, lab, machine, report, ruleset, spread
+from bench import build, changes, events, lab, machine, report, ruleset, spread
 
 DOCS = Path(__file__).parent.parent / "docs"
 
@@ -59,6 +59,8 @@ def measure(scope: Scope, folder: Path) -> dict[str, object]:
     for nodes in scope.lab_nodes:
         say(f"a lab of {nodes}")
         results.setdefault("lab", []).append(asdict(lab.measure(nodes, folder)))  # type: ignore[attr-defined]
+    say("changes by an operator")
+    results["changes"] = [asdict(row) for row in changes.measure(scope.event_runs, folder)]
     for interval_ms in scope.heartbeats_ms:
         say(f"events at {interval_ms} ms")
         rows = events.measure(interval_ms, scope.event_runs, folder)

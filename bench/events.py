@@ -47,18 +47,18 @@ def measure(interval_ms: int, runs: int, folder: Path) -> list[EventRow]:
         for _ in range(runs):
             for name, result in _round(cluster):
                 seen.setdefault(name, []).append(result)
-    return [_row(name, interval_ms, results) for name, results in seen.items()]
+    return [row(name, interval_ms, results) for name, results in seen.items()]
 
 
 def _round(cluster: Cluster) -> Iterator[tuple[str, ProbeResult]]:
     yield "steady", _steady(cluster)
     for event in EVENTS:
-        yield event.name, _watched(cluster, lambda event=event: event.go(cluster), OTHERS)  # type: ignore[misc]
-        yield f"back after: {event.name}", _watched(cluster, lambda event=event: event.back(cluster))  # type: ignore[misc]
-    yield "nft flush ruleset on a node", _watched(cluster, lambda: _flush(cluster))
+        yield event.name, watched(cluster, lambda event=event: event.go(cluster), OTHERS)  # type: ignore[misc]
+        yield f"back after: {event.name}", watched(cluster, lambda event=event: event.back(cluster))  # type: ignore[misc]
+    yield "nft flush ruleset on a node", watched(cluster, lambda: _flush(cluster))
     yield (
         f"rulesets swapped on all nodes, {SWAPS} times",
-        _watched(cluster, lambda: swap_everywhere(cluster, SWAPS)),
+        watched(cluster, lambda: swap_everywhere(cluster, SWAPS)),
     )
 
 
@@ -69,14 +69,14 @@ def _steady(cluster: Cluster) -> ProbeResult:
         return stack.enter_context(probing).wait()
 
 
-def _watched(
+def watched(
     cluster: Cluster, happen: Callable[[], object], survivors: tuple[str, ...] | None = None
 ) -> ProbeResult:
     """Probe while it happens, until the cluster agrees again on who is alive."""
-    with under_probes(cluster, PROBE_INTERVAL_MS) as watched:
+    with under_probes(cluster, PROBE_INTERVAL_MS) as probes:
         happen()
         cluster.settle(survivors)
-    return watched.result
+    return probes.result
 
 
 def _flush(cluster: Cluster) -> None:
@@ -84,7 +84,8 @@ def _flush(cluster: Cluster) -> None:
     eventually(lambda: cluster.state(VICTIM)["ruleset"] == "intact", "the rules are back")
 
 
-def _row(name: str, interval_ms: int, results: list[ProbeResult]) -> EventRow:
+def row(name: str, interval_ms: int, results: list[ProbeResult]) -> EventRow:
+    """The runs of one event."""
     return EventRow(
         event=name,
         interval_ms=interval_ms,

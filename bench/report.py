@@ -19,6 +19,7 @@ def markdown(results: Mapping[str, Any]) -> str:
         _HEAD,
         _machine(results["machine"]),
         _events(results["events"], results["scope"]["event_runs"]),
+        _changes(results["changes"], results["scope"]["event_runs"]),
         _deployment(results["lab"]),
         _build(results["build"], results["scope"]["runs"]),
         _ruleset(results["ruleset"], results["scope"]["runs"]),
@@ -58,6 +59,16 @@ before the event until half a second after the nodes agree again on who is alive
         mine = [row for row in rows if row["interval_ms"] == interval_ms]
         tables.append(f"\n### Heartbeat every {interval_ms} ms\n\n" + _event_table(mine))
     return text + "".join(tables)
+
+
+def _changes(rows: Sequence[Mapping[str, Any]], runs: int) -> str:
+    text = f"""## What clients notice when an operator changes the cluster
+
+As above: `apply` and `rollback` over SSH, from the first connection to the last record, on four of five hosts,
+with a heartbeat every {rows[0]["interval_ms"]} ms. {_runs(runs)}
+
+"""
+    return text + _event_table(rows)
 
 
 def _runs(runs: int) -> str:

@@ -8,31 +8,15 @@ from collections.abc import Iterator
 import pytest
 import yaml
 
-from .cluster import Cluster, eventually, running_cluster
-from .events import DAEMONS, assert_nothing_noticed, under_probes
-
-FOUR = ("n1", "n2", "n3", "n4")
+from .cluster import Cluster, running_cluster
+from .events import assert_nothing_noticed, under_probes
+from .operations import FOUR, outcome, restart_keepalived, write
 
 
 @pytest.fixture(scope="module")
 def five(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     with running_cluster(tmp_path_factory.mktemp("e2e-apply"), "apply", nodes=5) as cluster:
         yield cluster
-
-
-def write(cluster: Cluster, *names: str, **keys: object) -> None:
-    """Put these nodes into the inventory."""
-    document = yaml.safe_load(cluster.path.read_text())
-    document["nodes"] = {name: {"address": f"192.0.2.{name.removeprefix('n')}"} for name in names}
-    cluster.path.write_text(yaml.safe_dump({**document, **keys}, sort_keys=False))
-
-
-def outcome(cluster: Cluster, *verb: str) -> dict[str, str]:
-    """Node -> what became of it."""
-    lines = cluster.cli(*verb, str(cluster.path), "--yes", "--json").stdout.splitlines()
-    last = json.loads(lines[-1])
-    assert last["event"] == "outcome", lines
-    return {node["node"]: node["action"] for node in last["nodes"]}
 
 
 @pytest.fixture
@@ -98,16 +82,10 @@ def test_applying_again_changes_nothing_and_says_so(cluster: Cluster) -> None:
     assert cluster.cli("plan", "--detailed-exitcode", str(cluster.path)).returncode == 0
 
 
-def stop_keepalived(cluster: Cluster, node: str) -> None:
-    cluster.lab.exec(node, ["sh", "-c", f"kill {DAEMONS}"])
-    eventually(lambda: cluster.state(node)["keepalived"] == "stopped", f"keepalived of {node} has stopped")
-
-
 def test_rolling_restart_of_keepalived(cluster: Cluster) -> None:
     with under_probes(cluster) as watched:
         for node in FOUR:
-            stop_keepalived(cluster, node)
-            assert "serving" in cluster.script(node, "up").stdout
+            restart_keepalived(cluster, node)
             cluster.settle(FOUR)
     assert_nothing_noticed(watched.result)
 
