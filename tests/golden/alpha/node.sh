@@ -687,8 +687,10 @@ arm() {
     read -r uptime _ </proc/uptime
     timer=$$-${uptime%.*}${uptime#*.}
     start_timer "$1" "$timer" "$2" timer || die "the timer that takes changes back does not start: nothing was changed"
-    printf '%s %s %s %s %s\n' "$1" "$timer" "$PREVIOUS" "$RAN" "$3" >"$ROOT/unconfirmed.new"
-    sync -- "$ROOT/unconfirmed.new"
+    {
+        printf '%s %s %s %s %s\n' "$1" "$timer" "$PREVIOUS" "$RAN" "$3" >"$ROOT/unconfirmed.new" &&
+            sync -- "$ROOT/unconfirmed.new"
+    } 2>/dev/null || die "$ROOT/unconfirmed.new cannot be written: is there room? Nothing was changed"
     move_change unconfirmed.new unconfirmed
     end_timer_before # not sooner: if this could not be written, the first one is still to come
 }
