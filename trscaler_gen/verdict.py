@@ -29,6 +29,7 @@ from ipaddress import IPv4Address
 from trscaler_gen.facts import Facts
 from trscaler_gen.lock import Lock
 from trscaler_gen.placement import owners
+from trscaler_gen.sight import hears
 
 #: how many nodes a sentence names before it counts the others
 MAX_NAMED = 6
@@ -159,7 +160,7 @@ class _Scene:
 
     def hears(self, by: Member, member: Member) -> bool:
         """Whether ``by`` holds a node for alive."""
-        return by.facts is not None and self.id_of(member, by) in by.facts.alive
+        return by.facts is not None and by.lock is not None and hears(by.facts, by.lock, member.address)
 
     def _witnesses(self, member: Member) -> list[Member]:
         """Who can tell that a node is silent: not a fenced one, which may stand aside for this very node."""

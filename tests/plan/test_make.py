@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import replace
 from functools import cache
 from hashlib import sha256
+from ipaddress import IPv4Address
 from typing import Any
 
 import pytest
@@ -28,6 +29,8 @@ from trscaler_gen.plan import (
     plan_as_json,
     stale,
 )
+from trscaler_gen.plan.deployed import Deployed
+from trscaler_gen.plan.judge import hearers
 from trscaler_gen.plan.tell import summary, traffic_sentences
 from trscaler_gen.plan.traffic import least_moves, traffic_of
 from trscaler_gen.plan.words import headed, listed
@@ -202,6 +205,17 @@ def test_a_removed_node_that_is_heard_is_named_with_who_hears_it() -> None:
         "gamma has left the cluster and cannot be reached over SSH, but alpha, beta hear its heartbeats"
         in text
     )
+
+
+def test_an_id_means_what_the_tables_of_the_hearer_say() -> None:
+    """Where they cannot be read, rather too many hear it than too few."""
+    lock = base().lock
+    gamma = lock.nodes[2]
+    seen = {"alpha": Seen(Facts(node_id=1, alive=frozenset({1, gamma.node_id}), runs=True))}
+    other = replace(lock, nodes=(*lock.nodes[:2], replace(gamma, address=IPv4Address("192.0.2.77"))))
+    for locks, ears in (({"alpha": lock}, ("alpha",)), ({"alpha": other}, ()), ({}, ("alpha",))):
+        assert hearers(gamma, seen, Deployed(locks, {}, ("alpha",))) == ears
+    assert hearers(lock.nodes[0], seen, Deployed({"alpha": lock}, {}, ("alpha",))) == (), "it is itself"
 
 
 def test_a_removed_node_that_is_gone_keeps_nobody_waiting() -> None:

@@ -5,21 +5,29 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from trscaler_gen.errors import NodeError
+from trscaler_gen.facts import Facts
 from trscaler_gen.lineage import conflict
-from trscaler_gen.lock import Lock, WeightChange
+from trscaler_gen.lock import Lock, LockedNode, RetiredNode, WeightChange
 from trscaler_gen.plan.deployed import Deployed
 from trscaler_gen.plan.model import Refusal, Seen, Step, StepAction, Wanted
 from trscaler_gen.plan.steps import frame_changes
 from trscaler_gen.plan.words import listed
+from trscaler_gen.sight import hears
 
 
-def hearers(node_id: int, seen: Mapping[str, Seen | NodeError]) -> tuple[str, ...]:
-    """The nodes in whose kernel another node is alive."""
-    return tuple(
-        node
-        for node, each in seen.items()
-        if isinstance(each, Seen) and node_id in each.facts.alive and each.facts.node_id != node_id
-    )
+def hearers(
+    node: LockedNode | RetiredNode, seen: Mapping[str, Seen | NodeError], deployed: Deployed
+) -> tuple[str, ...]:
+    """The nodes that hold another one for alive."""
+    answered = {name: each.facts for name, each in seen.items() if isinstance(each, Seen)}
+    return tuple(name for name, facts in answered.items() if _hears(facts, deployed.locks.get(name), node))
+
+
+def _hears(facts: Facts, lock: Lock | None, node: LockedNode | RetiredNode) -> bool:
+    if lock is not None:
+        return hears(facts, lock, node.address)
+    # Nobody can tell which node that is: rather wait for a dead one than go on beside one that serves.
+    return node.node_id in facts.alive and node.node_id != facts.node_id
 
 
 # Disruption
@@ -87,7 +95,7 @@ def refusals(wanted: Wanted, seen: Mapping[str, Seen | NodeError], deployed: Dep
         yield _weights(wanted.weight_changes)
     yield from _unconfirmed(wanted, seen)
     for node, retired in wanted.departed.items():
-        ears = hearers(retired.node_id, seen)
+        ears = hearers(retired, seen, deployed)
         if ears and not isinstance(seen.get(node), Seen):
             yield _still_heard(node, ears)
 
@@ -147,17 +155,14 @@ def _forgotten_but_heard(
     """Nodes of the tables that run, which are to be in none of the new ones, and still send heartbeats."""
     known = {node.address for node in wanted.lock.nodes}
     known |= {retired.address for retired in wanted.departed.values()}
-    ears: dict[str, list[str]] = {}
-    for node, lock in deployed.locks.items():
-        there = seen[node]
-        alive = there.facts.alive if isinstance(there, Seen) else frozenset()
-        for other in lock.nodes:
-            if other.address not in known and other.node_id in alive:
-                ears.setdefault(other.name, []).append(node)
-    for name, hearing in ears.items():
-        hear = "hears" if len(hearing) == 1 else "hear"
+    there = {node.address: node for lock in deployed.locks.values() for node in lock.nodes}
+    for node in (node for address, node in there.items() if address not in known):
+        ears = hearers(node, seen, deployed)
+        if not ears:
+            continue
+        hear = "hears" if len(ears) == 1 else "hear"
         yield Refusal(
-            f"{name} is to be forgotten, but {listed(tuple(hearing))} {hear} its heartbeats: it still serves",
+            f"{node.name} is to be forgotten, but {listed(ears)} {hear} its heartbeats: it still serves",
             "power it off or unplug it first; or leave --forget out, so that it is stopped",
         )
 

@@ -46,7 +46,7 @@ def _steps(wanted: Wanted, seen: Mapping[str, Seen | NodeError], deployed: Deplo
         there = seen.get(node)
         if isinstance(there, Seen):
             yield departed_step(node, there, erased=not wanted.is_return)
-        elif hearers(retired.node_id, seen):
+        elif hearers(retired, seen, deployed):
             yield blocked_step(node, there)
         else:
             yield Step(node, StepAction.ABSENT, problem=there)
