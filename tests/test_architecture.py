@@ -12,6 +12,7 @@ PACKAGE = Path(__file__).parent.parent / "trscaler_gen"
 #: modules that compute and touch nothing; inventory/load.py reads the one file it is given, by pathlib
 PURE = [
     "bundle.py",
+    "drift.py",
     "errors.py",
     "facts.py",
     "jhash.py",
@@ -42,7 +43,8 @@ DOORS = {
 
 #: from the bottom up; a module imports only from its own layer and those below
 LAYERS = [
-    {"errors", "text", "facts", "secret"},
+    {"errors", "facts", "secret"},
+    {"drift"},
     {"mac", "jhash", "placement"},
     {"inventory"},
     {"lock"},

@@ -26,6 +26,7 @@ from dataclasses import dataclass, field, replace
 from enum import Enum, IntEnum
 from ipaddress import IPv4Address
 
+from trscaler_gen.drift import drift_of
 from trscaler_gen.facts import Facts
 from trscaler_gen.lock import Lock
 from trscaler_gen.placement import owners
@@ -300,31 +301,12 @@ def _departure(member: Member, hearers: Sequence[str]) -> str:
 
 def _troubles(facts: Facts) -> Iterator[str]:
     """What is not as it should be on a node that runs."""
-    if facts.ruleset == "missing":
-        yield "its ruleset is gone: it accepts nothing"
-    elif facts.ruleset != "intact":
-        yield f"its ruleset is {facts.ruleset}"
-    if not facts.attached:
-        yield "its addresses or kernel settings are not in place"
+    should_send = facts.keepalived == "running" and facts.ruleset != "missing" and not _is_mute(facts)
     if facts.fenced:
         yield "stands aside, for its peers have a newer epoch or newer tables"
-    elif facts.keepalived != "running":
-        yield "keepalived does not run"
-    elif facts.ruleset != "missing" and facts.node_id not in facts.alive and not _is_mute(facts):
+    elif should_send and facts.node_id not in facts.alive:
         yield f"sends no heartbeats (keepalived says {facts.heartbeat or 'nothing'})"
-    yield from _drift(facts)
-
-
-def _drift(facts: Facts) -> Iterator[str]:
-    """What is not as it was applied, and what could not be taken back."""
-    if facts.edited_files:
-        yield f"files edited on the node: {', '.join(facts.edited_files)}"
-    if facts.digests.keys() - facts.listed.keys():
-        yield f"files of somebody else: {', '.join(sorted(facts.digests.keys() - facts.listed.keys()))}"
-    if facts.units == "altered":
-        yield "its systemd units were altered"
-    if facts.way_back == "stuck":
-        yield "could not go back to what it ran before: apply again"
+    yield from drift_of(facts)
 
 
 def _grouped(members: Iterable[Member], texts_of: Callable[[Member], Iterable[str]]) -> tuple[str, ...]:

@@ -313,7 +313,8 @@ def test_return_that_fails_for_good_is_told_and_can_be_left_behind(
     assert site.call(second, "revert", TOKEN, check=False).returncode == 1
     site.call(second, "swap", TOKEN, NEVER_S)
     site.call(second, "confirm", TOKEN)
-    assert site.facts().running == second.generation
+    facts = site.facts()
+    assert (facts.running, facts.way_back) == (second.generation, "none")
 
 
 def test_generation_that_cannot_come_back_takes_nothing_down(

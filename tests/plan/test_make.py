@@ -106,15 +106,16 @@ def test_which_plans_can_be_carried_out() -> None:
 @pytest.mark.parametrize(
     ("changes", "action", "drift"),
     [
-        ({"ruleset": "altered"}, "swap", "the live ruleset is not what was applied"),
-        ({"ruleset": "missing"}, "swap", "the live ruleset is gone"),
-        ({"ruleset": "unfinished"}, "swap", "a change began and did not end"),
-        ({"loaded": "0123456789ab"}, "swap", "generation 0123456789ab is loaded"),
+        ({"ruleset": "altered"}, "swap", "its ruleset is altered"),
+        ({"ruleset": "missing"}, "swap", "its ruleset is gone: it accepts nothing"),
+        ({"ruleset": "unfinished"}, "swap", "its ruleset is unfinished"),
+        ({"loaded": "0123456789ab"}, "swap", ""),
         ({"keepalived": "stopped"}, "restart", "keepalived does not run"),
-        ({"attached": False}, "swap", "addresses or kernel settings are not as they were applied"),
-        ({"units": "altered"}, "swap", "the systemd units were altered"),
+        ({"attached": False}, "swap", "its addresses or kernel settings are not in place"),
+        ({"units": "altered"}, "swap", "its systemd units were altered"),
         ({"runs": False}, "start", ""),
-        ({"digests": {}}, "swap", "boot.nft is gone from the node"),
+        ({"way_back": "stuck"}, "swap", "could not go back to what it ran before"),
+        ({"digests": {}}, "swap", "files gone from the node: boot.nft"),
     ],
 )
 def test_drift_is_named_and_mended(changes: dict[str, Any], action: str, drift: str) -> None:
@@ -132,7 +133,7 @@ def test_an_edited_file_is_shown_with_what_it_is_to_be() -> None:
     (change,) = plan.steps[0].files
     assert (change.name, change.kind, change.before) == ("keepalived.conf", "change", b"mine\n")
     assert change.after == bundle.files["keepalived.conf"]
-    assert plan.steps[0].drift == ("keepalived.conf was edited on the node",)
+    assert plan.steps[0].drift == ("files edited on the node: keepalived.conf",)
     assert "keepalived reloads" in plan.steps[0].services
 
 
@@ -155,7 +156,7 @@ def test_a_strange_file_is_taken_away() -> None:
     seen["beta"] = Seen(facts, {"mine.txt": b"x"})
     step = make_plan(wanted, seen).steps[1]
     assert [(change.name, change.kind) for change in step.files] == [("mine.txt", "delete")]
-    assert step.drift == ("mine.txt was put there by somebody else",)
+    assert step.drift == ("files of somebody else: mine.txt",)
 
 
 @pytest.mark.parametrize(

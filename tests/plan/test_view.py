@@ -107,7 +107,7 @@ def test_whatever_lies_on_a_node_is_harmless(content: bytes) -> None:
         for full in (False, True):
             shown = view(plan, "txt", full=full)
             assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u202e]", shown)
-            assert f"{name} was edited on the node" in shown
+            assert f"files edited on the node: {name}" in shown
         json.dumps(plan_as_json(plan)).encode()
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from trscaler_gen.bundle import MANIFEST, SCRIPT, Bundle
+from trscaler_gen.drift import drift_of
 from trscaler_gen.errors import NodeError
 from trscaler_gen.facts import Facts
 from trscaler_gen.plan.model import FileChange, Seen, Step, StepAction, UnfitNode
@@ -17,11 +18,6 @@ KEEPALIVED = "keepalived.conf"
 _UNIT_SUFFIX = ".service"
 
 _FRAME_WORDS = ("link", "device", "cluster MAC", "inner MAC", "MAC mode")
-_RULESET_DRIFT = {
-    "altered": "the live ruleset is not what was applied",
-    "missing": "the live ruleset is gone",
-    "unfinished": "a change began and did not end",
-}
 
 
 def member_step(
@@ -32,7 +28,8 @@ def member_step(
         return blocked_step(node, seen, bundle.generation)
     facts = seen.facts
     files = file_changes(bundle.files, seen)
-    is_as_wanted = facts.generation == bundle.generation and facts.is_whole and not files
+    is_at_rest = facts.is_whole and facts.way_back != "stuck"
+    is_as_wanted = facts.generation == bundle.generation and is_at_rest and not files
     stops_first = is_reinserted and facts.runs
     if is_as_wanted and not stops_first:
         return Step(node, StepAction.NONE, facts.generation, bundle.generation)
@@ -43,7 +40,7 @@ def member_step(
         before=facts.running,
         after=bundle.generation,
         files=files,
-        drift=tuple(_drift(facts)),
+        drift=drift_of(facts),
         stops_first=stops_first,
     )
     return replace(step, services=_services(bundle, seen, step))
@@ -59,7 +56,7 @@ def departed_step(node: str, seen: Seen, *, erased: bool) -> Step:
         before=facts.running,
         files=file_changes({}, seen) if erased else (),
         services=(*stopped, "its traces are erased" if erased else "its generations stay"),
-        drift=tuple(_drift(facts)),
+        drift=drift_of(facts),
     )
 
 
@@ -153,6 +150,8 @@ def _swapped(bundle: Bundle, seen: Seen, names: set[str]) -> Iterator[str]:
         yield "addresses and settings put right"
     if KEEPALIVED in names:
         yield "keepalived reloads"
+    if facts.way_back == "stuck":
+        yield "what could not be gone back to is left behind"
     if facts.units == "altered" or (
         facts.units != "none" and any(name.endswith(_UNIT_SUFFIX) for name in names)
     ):
@@ -162,24 +161,3 @@ def _swapped(bundle: Bundle, seen: Seen, names: set[str]) -> Iterator[str]:
 def _addresses(script: bytes | None) -> frozenset[str]:
     match = re.search(rb"^ADDRESSES='?([^'\n]*)'?$", script or b"", re.MULTILINE)
     return frozenset(match[1].decode(errors="replace").split()) if match else frozenset()
-
-
-def _drift(facts: Facts) -> Iterator[str]:
-    """Say what is not as the node's current generation has it."""
-    for name in facts.edited_files:
-        yield f"{name} was edited on the node" if name in facts.digests else f"{name} is gone from the node"
-    yield from (
-        f"{name} was put there by somebody else" for name in sorted(facts.digests.keys() - facts.listed)
-    )
-    if facts.units == "altered":
-        yield "the systemd units were altered"
-    if not facts.runs:
-        return
-    if facts.ruleset in _RULESET_DRIFT:
-        yield _RULESET_DRIFT[facts.ruleset]
-    elif facts.loaded != facts.generation:
-        yield f"generation {facts.loaded or 'none'} is loaded, not {facts.generation}"
-    if facts.keepalived != "running":
-        yield "keepalived does not run"
-    if not facts.attached:
-        yield "addresses or kernel settings are not as they were applied"
