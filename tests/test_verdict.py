@@ -360,10 +360,12 @@ def test_a_node_whose_lock_cannot_be_read_is_unknown() -> None:
 
 def test_a_deployer_and_a_change_that_is_not_confirmed_are_told() -> None:
     members = cluster(2)
-    members[0] = with_facts(members[0], holder="ada@desk", unconfirmed="0123456789ab")
+    members[0] = with_facts(
+        members[0], deployer="ada@desk", since="2026-11-23T00:05:45Z", unconfirmed="0123456789ab"
+    )
     verdict = judge(members)
     assert verdict.state is State.HEALTHY
-    assert "n1: ada@desk deploys to it now" in verdict.notes
+    assert "n1: ada@desk has been deploying to it since 2026-11-23T00:05:45Z" in verdict.notes
     assert "0123456789ab" not in str(verdict)
 
 

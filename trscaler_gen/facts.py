@@ -27,7 +27,8 @@ class Facts:
     ids that its kernel holds for alive now, its own among them while it serves; ``fenced``: it stands aside
     because its peers know of a newer epoch or serial. ``unconfirmed`` is the token of a change that it will
     take back by itself, ``way_back`` how far that has come: unconfirmed, returning, stuck or none. ``change``
-    is the last change in its history, ``holder`` who deploys to it now.
+    is the last change in its history, ``deployer`` who deploys to it now (empty: nobody), ``since`` when that
+    began, by the node's clock.
 
     ``digests`` are the SHA-256 of the current generation's files as they lie there, ``listed`` those that its
     manifest lists, both by file name.
@@ -60,7 +61,8 @@ class Facts:
     accepted: int = 0
     dropped: int = 0
     change: str = ""
-    holder: str = ""
+    deployer: str = ""
+    since: str = ""
     digests: Mapping[str, str] = field(default_factory=dict)
     listed: Mapping[str, str] = field(default_factory=dict)
 
@@ -98,6 +100,7 @@ def parse_facts(text: str) -> Facts:
     said = dict(line.split("=", 1) for line in text.splitlines() if re.match(r"[a-z_]+=", line))
     if "state_status" in said or "staged" not in said:
         raise ValueError(f"node.sh state: exit {said.get('state_status', 'unknown')}")
+    deployer, _, since = said.get("holder", "").partition(" ")
     return Facts(
         uid=_number(said, "uid", -1),
         kernel=said.get("kernel", ""),
@@ -128,7 +131,8 @@ def parse_facts(text: str) -> Facts:
         accepted=_number(said, "accepted"),
         dropped=_number(said, "dropped"),
         change=said.get("change", ""),
-        holder=said.get("holder", ""),
+        deployer=deployer,
+        since=since,
         digests=_digests(text, "digest="),
         listed=_digests(text, "listed="),
     )
@@ -143,6 +147,11 @@ def _digests(text: str, prefix: str) -> dict[str, str]:
     lines = (line.removeprefix(prefix) for line in text.splitlines() if line.startswith(prefix))
     matches = (_DIGEST_LINE.fullmatch(line) for line in lines)
     return {match[2]: match[1] for match in matches if match}
+
+
+def deploying(deployer: str, since: str) -> str:
+    """Say who holds a node's deployment lock, as far as that is known."""
+    return f"{deployer or 'somebody'} has been deploying to it since {since or 'a moment ago'}"
 
 
 def script_path(cluster: str, generation: str) -> str:

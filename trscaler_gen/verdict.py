@@ -27,7 +27,7 @@ from enum import Enum, IntEnum
 from ipaddress import IPv4Address
 
 from trscaler_gen.drift import drift_of
-from trscaler_gen.facts import Facts
+from trscaler_gen.facts import Facts, deploying
 from trscaler_gen.lock import Lock
 from trscaler_gen.placement import owners
 from trscaler_gen.sight import hears
@@ -258,8 +258,8 @@ class _Scene:
             yield "is going back to what it ran before"
         elif facts.unconfirmed and facts.way_back != "stuck":
             yield "goes back to what it ran before, unless its change is confirmed in time"
-        if facts.holder:
-            yield f"{facts.holder} deploys to it now"
+        if facts.deployer:
+            yield deploying(facts.deployer, facts.since)
 
 
 def _sharing_locks(members: Iterable[Member]) -> list[Member]:

@@ -404,7 +404,7 @@ def test_token_that_does_not_hold_the_lock_is_refused(site: Site, first: Bundle,
     assert "not ours any more" in refused.stderr
     assert site.holder is not None
     site.holder.kill()
-    eventually(lambda: site.facts().holder == "", "the lock is free")
+    eventually(lambda: site.facts().deployer == "", "the lock is free")
     assert site.exists(f"{RUN}/deploy-holder")  # its owner died: the name alone is worth nothing
     for verb in ("swap", "up", "down"):
         assert site.call(second, verb, TOKEN, SOON_S, check=False).returncode == 1
@@ -442,7 +442,7 @@ def test_second_deployer_is_told_who_deploys(site: Site) -> None:
     word, who, since = answer(second).split()
     end(second)
     assert (word, who, second.returncode) == ("busy", WHO, 75)
-    assert site.facts().holder == f"{WHO} {since}"
+    assert (site.facts().deployer, site.facts().since) == (WHO, since)
 
 
 @pytest.mark.parametrize("death", ["killed", "hung up", "silent"])
@@ -454,7 +454,7 @@ def test_dead_deployer_keeps_nobody_out(site: Site, death: str) -> None:
         site.sh(f"pgrep -of 's[h] {RUN} {TOKEN}' | xargs kill -9")
     elif death == "hung up":
         end(holder)
-    eventually(lambda: site.facts().holder == "", "the lock is free")
+    eventually(lambda: site.facts().deployer == "", "the lock is free")
     site.take_lock()
     if death != "hung up":
         end(holder)
@@ -534,7 +534,7 @@ def test_facts_of_a_node(site: Site, first: Bundle, second: Bundle) -> None:
     assert len(facts.alive) == len(NODES)
     assert (facts.generation, facts.heartbeat, facts.change) == (first.generation, "MASTER", CHANGE)
     assert set(facts.digests) == set(facts.listed) == set(first.files) - {"MANIFEST"}
-    assert facts.holder.startswith(WHO)
+    assert facts.deployer == WHO
     with site.lab.probing(sources=SOURCES, interval_ms=20) as probe:
         eventually(lambda: site.facts().accepted > facts.accepted, "packets are counted")
         eventually(lambda: site.facts().dropped > facts.dropped, "packets are counted")

@@ -442,7 +442,7 @@ def _facts(of: Facts) -> st.SearchStrategy[Facts]:
         unconfirmed=st.sampled_from(["", "0123456789ab"]),
         node_id=st.integers(0, 5),
         alive=st.frozensets(st.integers(0, 5)),
-        holder=st.sampled_from(["", "me 2026-11-23"]),
+        deployer=st.sampled_from(["", "me"]),
         digests=digests,
         listed=digests,
     )

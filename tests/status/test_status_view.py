@@ -88,9 +88,9 @@ def test_a_pipe_gets_one_line_per_node_and_exact_numbers() -> None:
 
 
 def test_what_a_node_says_is_no_markup_and_no_escape() -> None:
-    members = [with_facts(one, holder="[red]\x1b[31m") for one in thirty_two()[:1]]
+    members = [with_facts(one, deployer="[red]\x1b[31m") for one in thirty_two()[:1]]
     said = shown(ClusterStatus("web", members, {}, judge(members)))
-    assert "[red]\\x1b[31m deploys to it now" in said
+    assert "[red]\\x1b[31m has been deploying" in said
 
 
 def test_long_names_stay_readable_at_80_columns() -> None:

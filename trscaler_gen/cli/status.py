@@ -286,5 +286,6 @@ def _facts_as_json(facts: Facts | None, sight: Sight | None) -> dict[str, object
         "dropped": facts.dropped,
         "change": facts.change or None,
         "unconfirmed": bool(facts.unconfirmed),
-        "deployer": facts.holder or None,
+        "deployer": facts.deployer or None,
+        "since": facts.since or None,
     }

@@ -14,7 +14,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING
 
 from trscaler_gen.errors import NodeError
-from trscaler_gen.facts import RUNTIME
+from trscaler_gen.facts import RUNTIME, deploying
 
 if TYPE_CHECKING:  # paramiko is imported by those who connect
     from trscaler_gen.transport import Connection, Session
@@ -53,9 +53,8 @@ class Holds:
         session.close()
         if answer.startswith("busy"):
             who, _, since = answer.removeprefix("busy").strip().partition(" ")
-            message = f"{who or 'somebody'} has been deploying to it since {since or 'a moment ago'}"
             hint = "wait until that is over; a deployer who has died is let go of within a minute"
-            raise NodeError(node, message, hint=hint)
+            raise NodeError(node, deploying(who, since), hint=hint)
         hint = f"is there room in /run, and is flock installed? Look at {self._argv[4]} on the node"
         message = f"the deployment lock could not be taken: {answer or 'no answer'}"
         raise NodeError(node, message, hint=hint, stderr=session.stderr)

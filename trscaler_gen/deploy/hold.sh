@@ -12,7 +12,7 @@ run=$1 token=$2 who=$3 silence_s=${4:-60}
 mkdir -p "$run"
 exec 9>>"$run/deploy"
 if ! flock -n 9; then
-    holder='? somebody now'
+    holder='? '
     [ ! -e "$run/deploy-holder" ] || read -r holder <"$run/deploy-holder" || :
     echo "busy ${holder#* }"
     exit 75

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from trscaler_gen.bundle import change_id
 from trscaler_gen.errors import NodeError
+from trscaler_gen.facts import deploying
 from trscaler_gen.lineage import reinserted
 from trscaler_gen.plan.condition import condition_of
 from trscaler_gen.plan.deployed import Deployed, read_deployed
@@ -80,8 +81,8 @@ def _notes(
         there = seen.get(step.node)
         if isinstance(there, Seen) and there.facts.runs and not there.facts.serving:
             yield _aside_note(step.node, there)
-        if isinstance(there, Seen) and there.facts.holder:
-            yield f"{step.node}: a deployment is under way: {there.facts.holder}"
+        if isinstance(there, Seen) and there.facts.deployer:
+            yield f"{step.node}: {deploying(there.facts.deployer, there.facts.since)}"
 
 
 def _absent_note(step: Step) -> str:
