@@ -20,12 +20,12 @@ def _drift(facts: Facts) -> Iterator[str]:
         yield from _live(facts)
     gone = [name for name in facts.edited_files if name not in facts.digests]
     for names, what in (
-        ([name for name in facts.edited_files if name not in gone], "files edited on the node"),
-        (gone, "files gone from the node"),
-        (sorted(facts.digests.keys() - facts.listed.keys()), "files of somebody else"),
+        ([name for name in facts.edited_files if name not in gone], "files edited on the node:"),
+        (gone, "files gone from the node:"),
+        (sorted(facts.digests.keys() - facts.listed.keys()), "files of somebody else:"),
     ):
         if names:
-            yield f"{what}: {', '.join(names)}"
+            yield f"{what} {', '.join(names)}"
     if facts.units == "altered":
         yield "its systemd units were altered"
     if facts.way_back == "stuck":
