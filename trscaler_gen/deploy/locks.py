@@ -10,6 +10,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from trscaler_gen.bundle import LOCK
+from trscaler_gen.deploy.preflight import NO_PERMISSION, not_root
 from trscaler_gen.errors import InputError, NodeError, OperationError
 from trscaler_gen.facts import ROOT
 from trscaler_gen.lineage import conflict
@@ -23,7 +24,7 @@ _TIMEOUT_S = 60.0
 # The locks of all generations, and which one is current; nothing at all where the cluster never was.
 # To others than root that looks the same as a folder that they may not enter.
 _COLLECT = f"""\
-[ "$(id -u)" = 0 ] || {{ echo "the SSH user is not root there" >&2; exit 1; }}
+[ "$(id -u)" = 0 ] || exit {NO_PERMISSION}
 cd "$1" 2>/dev/null && [ -L current ] || exit 0
 exec tar -cf - -- current generations/*/{LOCK}
 """
@@ -40,7 +41,10 @@ class HeldLocks:
 def read_locks(node: str, connection: Connection, cluster: str) -> HeldLocks | None:
     """Read the locks of a node; None: it has none of this cluster. Raises NodeError."""
     argv = ("sh", "-c", _COLLECT, "sh", f"{ROOT}/{cluster}")
-    archived = connection.fetch(argv, timeout_s=_TIMEOUT_S)
+    try:
+        archived = connection.fetch(argv, timeout_s=_TIMEOUT_S)
+    except NodeError as error:
+        raise not_root(node) if error.status == NO_PERMISSION else error from None
     if not archived:
         return None
     try:

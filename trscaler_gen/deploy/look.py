@@ -28,7 +28,9 @@ def look(fleet: Fleet, wanted: Wanted) -> dict[str, Seen | NodeError]:
         facts = observe(node, connection, cluster=inventory.cluster, link=link, generation=generation)
         problems = objections(facts, link, bundle)
         if problems:
-            raise UnfitNode(node, "; ".join(problems), hint="mend that, and say it again")
+            message = "; ".join(problem.message for problem in problems)
+            hints = "; ".join(problem.hint for problem in problems)
+            raise UnfitNode(node, message, hint=f"mend that, and say it again: {hints}")
         names = _differing(facts, bundle)
         return Seen(facts, read_files(node, connection, inventory.cluster, facts.generation, names))
 

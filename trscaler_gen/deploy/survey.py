@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 from trscaler_gen.bundle import LOCK
 from trscaler_gen.deploy.fleet import Event, Fleet, Interrupted, Phase
 from trscaler_gen.deploy.node import observe
+from trscaler_gen.deploy.preflight import NO_PERMISSION, not_root
 from trscaler_gen.errors import InputError, NodeError
 from trscaler_gen.facts import ROOT, Facts
 from trscaler_gen.history import NodeHistory, parse_node
@@ -102,8 +103,7 @@ class Survey:
         aim = self._aims[key]
         facts = observe(aim.node, connection, cluster=aim.cluster, link=aim.link, generation=aim.generation)
         if facts.uid != 0:
-            hint = "only root can see what runs"
-            raise NodeError(aim.node, "the SSH user is not root there", hint=hint, status=0)
+            raise not_root(aim.node)
         self._learn_lock(aim, facts, connection)
         return facts
 
@@ -135,11 +135,17 @@ class Survey:
         aim = self._aims[key]
         argv = ("sh", "-c", _history_script(), "sh", f"{ROOT}/{aim.cluster}")
         done = connection.run(argv, timeout_s=_HISTORY_TIMEOUT_S)
+        if done.status == NO_PERMISSION:
+            raise not_root(aim.node)
         if done.status != 0:
             said = (done.stderr.strip() or "without a word").splitlines()[-1]
-            message = f"its history could not be read: {said}"
             raise NodeError(
-                aim.node, message, command="read the history", status=done.status, stderr=done.stderr
+                aim.node,
+                f"its history could not be read: {said}",
+                hint=f"look at it on the node: ls -l {ROOT}/{aim.cluster}",
+                command="read the history",
+                status=done.status,
+                stderr=done.stderr,
             )
         return parse_node(done.stdout)
 
