@@ -546,3 +546,19 @@ def test_a_node_that_is_heard_cannot_be_forgotten() -> None:
         if isinstance(each, Seen)
     }
     assert make_plan(wanted, silent).refusals == ()
+
+
+def test_the_last_that_serve_do_not_stop_before_others_start() -> None:
+    old = cluster(base(), nodes=nodes("alpha", "beta"))
+    new = cluster(old, nodes=nodes("gamma"))
+    plan = make_plan(new.wanted(old), seen_of(old, new.bundles) | {"gamma": Seen(Facts())})
+    assert any("nobody would answer" in refusal.message for refusal in plan.refusals)
+    both = cluster(old, nodes=nodes("beta", "gamma"))
+    plan = make_plan(both.wanted(old), seen_of(old, both.bundles) | {"gamma": Seen(Facts())})
+    assert plan.refusals == ()
+
+
+def test_nodes_that_restart_together_are_named() -> None:
+    plan = SCENARIOS["disruptive"]()
+    assert {step.action for step in plan.steps} == {StepAction.RESTART}
+    assert any("nobody answers for some seconds" in reason for reason in plan.disruption)

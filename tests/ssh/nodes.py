@@ -327,8 +327,8 @@ class Lan:
             jobs = {name: self._job(name, fleet, bundles.get(name)) for name in (*wanted, *leaving)}
             for name in options.pop("stopping_first", ()):
                 jobs[name] = replace(jobs[name], goal=Goal.RESTART, stops_first=True)
-            given: dict[str, Any] = {"who": "me@here", "settle_s": 2.0} | options
-            work = Work(cluster=CLUSTER, change="c" * 12, token=secrets.token_hex(6), jobs=jobs, **given)
+            given: dict[str, Any] = {"who": "me@here", "change": "c" * 12, "settle_s": 2.0} | options
+            work = Work(cluster=CLUSTER, token=secrets.token_hex(6), jobs=jobs, **given)
             return carry_out(work, fleet, **hooks)
 
     def _job(self, name: str, fleet: Fleet, bundle: Bundle | None) -> Job:

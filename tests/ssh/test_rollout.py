@@ -412,3 +412,46 @@ def test_a_node_that_went_silent_for_nothing_comes_back(lan: Lan) -> None:
     assert actions(report) == {"n1": Action.FAILED, "n2": Action.REVERTED}
     assert generation(lan, "n2") == lan.bundle("n2", "one").generation
     assert lan.run("n2", "cat /run/up") == "up\n"
+
+
+def test_a_node_that_never_ran_anything_leaves_without_a_trace(lan: Lan) -> None:
+    lan.boot("n1", "n2")
+    lan.deploy("one", "n1")
+    lan.run("n2", f"mkdir -p {ROOT}/generations")
+    lan.forget_journal()
+    report = lan.deploy("one", leaving=("n2",))
+    assert actions(report) == {"n1": Action.UNCHANGED, "n2": Action.STOPPED}
+    assert report.nodes[1].is_erased
+    assert "n2 down" not in lan.journal
+    assert lan.run("n2", f"ls {ROOT} 2>/dev/null || :") == ""
+
+
+def test_who_left_but_was_not_erased_is_not_forgotten(lan: Lan) -> None:
+    lan.boot("n1", "n2")
+    lan.deploy("one")
+    lan.nodes["n1"].tell("fail-swap", "1")
+    report = lan.deploy("two", leaving=("n2",))
+    assert actions(report) == {"n1": Action.FAILED, "n2": Action.STOPPED}
+    assert not report.nodes[1].is_erased
+    lan.nodes["n1"].forget("fail-swap")
+    again = lan.deploy("two", leaving=("n2",))
+    assert again.is_complete
+    assert again.nodes[1].is_erased
+
+
+def test_a_failed_start_leaves_what_runs_written_down(lan: Lan) -> None:
+    lan.boot("n1", "n2")
+    lan.deploy("one", "n1")
+    lan.nodes["n2"].tell("fail-up", "1")
+    lan.forget_journal()
+    assert actions(lan.deploy("two", change="d" * 12)) == {"n1": Action.SWAPPED, "n2": Action.FAILED}
+    assert "n1 record" in lan.journal
+
+
+def test_a_listener_that_hangs_up_changes_nothing(lan: Lan) -> None:
+    lan.boot("n1", "n2")
+
+    def deaf(event: Event) -> None:
+        raise BrokenPipeError
+
+    assert lan.deploy("one", on_event=deaf).is_complete

@@ -23,7 +23,7 @@ from trscaler_gen.deploy.fleet import Event, Fleet
 from trscaler_gen.deploy.past import wanted_again
 from trscaler_gen.deploy.survey import Aim, Survey, surveying
 from trscaler_gen.errors import NodeError, OperationError
-from trscaler_gen.history import NodeHistory, change_before, generations_of, merge
+from trscaler_gen.history import NodeHistory, change_before, generations_of, merge, unrecorded
 from trscaler_gen.inventory.load import load_inventory
 from trscaler_gen.inventory.model import Inventory
 from trscaler_gen.lock import Lock
@@ -113,6 +113,10 @@ def _generations(survey: Survey, change: str | None) -> dict[str, str]:
             raise answer
         histories[node] = answer
     changes = merge(histories)
+    late = unrecorded(histories)
+    if late and not change:
+        message = f"{', '.join(late)} runs something that is in no history: an apply did not come to its end"
+        raise OperationError(message, "apply again, which writes it down; or say where to go: --to CHANGE")
     change = change or change_before(changes)
     if not change:
         raise OperationError("there is no change before this one", _HISTORY_HINT)

@@ -177,8 +177,8 @@ class Deployment:
         )
 
     def _forget_stopped(self, report: Report) -> None:
-        """A node that was stopped gives its id back."""
-        stopped = {result.node for result in report.nodes if result.action is Action.STOPPED}
+        """A node that was stopped and erased gives its id back."""
+        stopped = {result.node for result in report.nodes if result.is_erased}
         ids = [node.node_id for name, node in self.wanted.departed.items() if name in stopped]
         if ids and self.lock_path is not None:
             write_lock(self.lock_path, forget_retired(self.wanted.lock, ids))

@@ -59,6 +59,10 @@ class Interrupted:
 Event = PhaseBegan | NodeDone | Interrupted
 
 
+def _say_nothing(event: Event) -> None:
+    """Tell an event to nobody."""
+
+
 class Fleet:
     """Connections to many nodes, opened on first use and closed together.
 
@@ -70,7 +74,7 @@ class Fleet:
         connect: Callable[[str], Connection],
         *,
         executor: Executor,
-        on_event: Callable[[Event], None] = lambda event: None,
+        on_event: Callable[[Event], None] = _say_nothing,
     ) -> None:
         """Work in the threads of ``executor``, which may be shared with other fleets."""
         self.interrupted = False
@@ -155,4 +159,7 @@ class Fleet:
 
     def _tell(self, event: Event) -> None:
         with self._event_lock:
-            self._on_event(event)
+            try:
+                self._on_event(event)
+            except OSError:  # nobody reads on: no reason to leave a change half-way
+                self._on_event = _say_nothing

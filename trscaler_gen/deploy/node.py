@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from trscaler_gen.bundle import Bundle
 from trscaler_gen.deploy.preflight import TOOLS
 from trscaler_gen.errors import NodeError
-from trscaler_gen.facts import ROOT, Facts, parse_facts
+from trscaler_gen.facts import ROOT, RUNTIME, Facts, parse_facts
 
 if TYPE_CHECKING:  # paramiko is imported by those who connect
     from trscaler_gen.transport import Completed, Connection
@@ -80,6 +80,14 @@ def revert(node: str, connection: Connection, script: str, token: str) -> bool:
         return False
     _expect_success(node, done, "revert")
     return True
+
+
+def wipe(node: str, connection: Connection, cluster: str) -> None:
+    """Remove what a change that was never made has left on a node without a generation; raises NodeError."""
+    argv = ("rm", "-rf", "--", f"{ROOT}/{cluster}", f"{RUNTIME}/{cluster}")
+    done = connection.run(argv, timeout_s=_VERB_TIMEOUT_S)
+    if done.status != 0:
+        raise _failure(node, f"its files could not be removed: {_lines(done)[0]}", "", "rm", done)
 
 
 def read_files(

@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, TypeVar
 from trscaler_gen.bundle import Bundle
 from trscaler_gen.deploy.fleet import Fleet, Phase
 from trscaler_gen.deploy.hold import Holds
-from trscaler_gen.deploy.node import call, observe, revert, stage
+from trscaler_gen.deploy.node import call, observe, revert, stage, wipe
 from trscaler_gen.errors import NodeError
 from trscaler_gen.facts import Facts, script_path
 
@@ -114,7 +114,10 @@ class Work:
 
 @dataclass(frozen=True)
 class NodeResult:
-    """What was done on a node; ``before`` and ``after`` are what ran (empty: nothing, or unknown)."""
+    """What was done on a node; ``before`` and ``after`` are what ran (empty: nothing, or unknown).
+
+    ``is_erased``: no trace of the cluster is left on it.
+    """
 
     node: str
     action: Action
@@ -122,6 +125,7 @@ class NodeResult:
     after: str = ""
     message: str = ""
     error: NodeError | None = None
+    is_erased: bool = False
 
 
 @dataclass(frozen=True)
@@ -168,12 +172,17 @@ class _Rollout:
     staged: set[str] = field(default_factory=set)
     #: nodes that have gone silent, to start anew
     silent: set[str] = field(default_factory=set)
+    #: whether a node runs what it was to run, for good
+    has_changed: bool = False
 
     def run(self) -> Report:
-        for phase in (self._lock, self._stage, self._stop, self._swap, self._start, self._record):
+        for phase in (self._lock, self._stage, self._stop, self._swap, self._start):
             phase()
             if self._must_end():
                 break
+        # Also when only a start has failed: this change is what runs now, and what a rollback goes back from.
+        if self.has_changed or not self._must_end():
+            self._record()
         self._bring_back()
         self._look_at_failed_nodes()
         results = tuple(self.results.get(node) or self._untouched(node) for node in self.work.jobs)
@@ -238,7 +247,12 @@ class _Rollout:
 
     def _stop(self) -> None:
         restarting = [node for node, job in self.work.jobs.items() if job.stops_first]
-        self._change_together(Phase.STOP, (*self._with_goal(Goal.STOP), *restarting), self._down)
+        leaving = self._with_goal(Goal.STOP)
+        running = [node for node in leaving if _runs(self.work.jobs[node].before)]
+        self._change_together(Phase.STOP, (*running, *restarting), self._down)
+        for node in leaving:
+            if node not in running:
+                self._done(node)
         self.silent |= {node for node in restarting if self._is_done(node)}
         for node in self.silent:
             del self.results[node]
@@ -266,17 +280,29 @@ class _Rollout:
 
         def task(node: str, connection: Connection) -> None:
             if self.work.jobs[node].goal is Goal.STOP:
-                if self.work.erase:
-                    self._call(node, connection, "erase")
+                self._erase(node, connection)
             elif self.facts[node].change != self.work.change:
                 self._call(node, connection, "record", self.work.change, self.work.who)
 
         for node in self._with_goal(Goal.KEEP):
             self._done(node)
-        for node, outcome in self.fleet.each(Phase.RECORD, self.work.jobs, task).items():
+        done = [node for node in self.work.jobs if self._is_done(node)]
+        for node, outcome in self.fleet.each(Phase.RECORD, done, task).items():
+            result = self.results[node]
             if isinstance(outcome, NodeError):
                 said = f"the change is made, but was not written down there: {outcome.message}"
-                self.results[node] = replace(self.results[node], message=said)
+                self.results[node] = replace(result, message=said)
+            else:
+                is_erased = self.work.erase and result.action is Action.STOPPED
+                self.results[node] = replace(result, is_erased=is_erased)
+
+    def _erase(self, node: str, connection: Connection) -> None:
+        if not self.work.erase:
+            return
+        if self.work.jobs[node].generation:
+            self._call(node, connection, "erase")
+        else:
+            wipe(node, connection, self.work.cluster)
 
     # --- commit, prove, confirm; or go back --------------------------------------------------------
 
@@ -329,6 +355,7 @@ class _Rollout:
             return self._call(node, connection, "confirm", self.work.token)
 
         for node in self._each(Phase.CONFIRM, nodes, task):
+            self.has_changed |= self.work.jobs[node].goal is not Goal.STOP
             self._done(node)
 
     def _is_done(self, node: str) -> bool:
@@ -406,6 +433,10 @@ class _Rollout:
         before = self.work.jobs[node].before.running
         message = "staged, not activated" if node in self.staged else "nothing was done"
         return NodeResult(node, Action.UNTOUCHED, before, before, message)
+
+
+def _runs(facts: Facts) -> bool:
+    return facts.runs or facts.keepalived == "running"
 
 
 def _what_still_runs(facts: Facts) -> str:

@@ -45,6 +45,10 @@ def disruption(
         there = seen.get(step.node)
         if step.action is StepAction.RESTART and isinstance(there, Seen):
             yield from _reframed(step.node, wanted, there)
+    restarting = {step.node for step in steps if step.action is StepAction.RESTART}
+    serving = _serving(seen)
+    if serving and serving <= restarting:
+        yield "all nodes that serve are taken down and up again together: nobody answers for some seconds"
 
 
 def _changed(before: Lock, after: Lock) -> Iterator[str]:
@@ -80,10 +84,16 @@ def _reframed(node: str, wanted: Wanted, seen: Seen) -> Iterator[str]:
             yield f"{node} is taken down and up again: its link changes from {old} to {new}"
 
 
+def _serving(seen: Mapping[str, Seen | NodeError]) -> set[str]:
+    return {node for node, each in seen.items() if isinstance(each, Seen) and each.facts.serving}
+
+
 # Refusals
 
 
-def refusals(wanted: Wanted, seen: Mapping[str, Seen | NodeError], deployed: Deployed) -> Iterator[Refusal]:
+def refusals(
+    wanted: Wanted, seen: Mapping[str, Seen | NodeError], deployed: Deployed, steps: tuple[Step, ...]
+) -> Iterator[Refusal]:
     """Everything that keeps the plan from being carried out, beside nodes that are not fit."""
     holding = tuple(node for node, each in seen.items() if isinstance(each, Seen) and each.facts.generation)
     if wanted.lock_before is None and holding:
@@ -94,10 +104,24 @@ def refusals(wanted: Wanted, seen: Mapping[str, Seen | NodeError], deployed: Dep
     if wanted.weight_changes:
         yield _weights(wanted.weight_changes)
     yield from _unconfirmed(wanted, seen)
+    yield from _nobody_left(steps, _serving(seen))
     for node, retired in wanted.departed.items():
         ears = hearers(retired, seen, deployed)
         if ears and not isinstance(seen.get(node), Seen):
             yield _still_heard(node, ears)
+
+
+def _nobody_left(steps: tuple[Step, ...], serving: set[str]) -> Iterator[Refusal]:
+    """Nodes that leave stop before new ones start: somebody has to answer meanwhile."""
+    stopping = {step.node for step in steps if step.action is StepAction.STOP or step.stops_first}
+    if serving and serving <= stopping:
+        names = listed(tuple(step.node for step in steps if step.node in serving))
+        yield Refusal(
+            f"only {names} {'serves' if len(serving) == 1 else 'serve'} now, and would stop before anybody "
+            "else starts: nobody would answer",
+            "do it in two steps: first add the others, or mend those that stand aside, and apply; then "
+            "remove these",
+        )
 
 
 def _no_lock(wanted: Wanted, holding: tuple[str, ...]) -> Refusal:
@@ -172,5 +196,6 @@ def _still_heard(node: str, ears: tuple[str, ...]) -> Refusal:
     return Refusal(
         f"{node} has left the cluster and cannot be reached over SSH, but {listed(ears)} {hear} its "
         "heartbeats: it still serves its share",
-        "mend the connection; or power it off or unplug it, and plan again",
+        "mend the connection (ssh settings of its own have left the inventory with it: ~/.ssh/config can "
+        "hold them); or power it off or unplug it, and plan again",
     )

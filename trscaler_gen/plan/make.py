@@ -33,7 +33,7 @@ def make_plan(wanted: Wanted, seen: Mapping[str, Seen | NodeError]) -> Plan:
         steps=steps,
         traffic=traffic_of(base, wanted.lock, wanted.weight_changes, is_unknown=_is_unknown(seen, deployed)),
         disruption=tuple(disruption(wanted, seen, deployed, steps)),
-        refusals=tuple(refusals(wanted, seen, deployed)),
+        refusals=tuple(refusals(wanted, seen, deployed, steps)),
         notes=tuple(_notes(seen, deployed, steps)),
         conditions={node: condition_of(each.facts) for node, each in seen.items() if isinstance(each, Seen)},
     )

@@ -23,8 +23,8 @@ def traffic_sentences(traffic: Traffic, *, full: bool = False) -> Iterator[str]:
     else:
         if traffic.is_disrupted:
             yield (
-                "every connection may break: nodes take the new epoch one after the other, and those that "
-                "have it answer for all meanwhile"
+                "every connection may break: nodes of the old epoch stand aside as soon as they hear one of "
+                "the new one"
             )
         yield _moves(traffic, full=full)
     if traffic.weights is not None:
