@@ -74,6 +74,18 @@ def test_rollback_and_apply_again(cluster: Cluster) -> None:
     assert_nothing_noticed(watched.result)
 
 
+def test_rollback_stops_a_node_that_the_inventory_does_not_have_any_more(cluster: Cluster) -> None:
+    """Who takes a change back takes it out of the inventory as well, and perhaps first."""
+    write(cluster, *FOUR, "n5")
+    outcome(cluster, "apply")
+    cluster.settle()
+    write(cluster, *FOUR)
+    with under_probes(cluster) as watched:
+        assert outcome(cluster, "rollback") == dict.fromkeys(FOUR, "swapped") | {"n5": "stopped"}
+        cluster.settle(FOUR)
+    assert_nothing_noticed(watched.result)
+
+
 def test_applying_again_changes_nothing_and_says_so(cluster: Cluster) -> None:
     before = {node: cluster.state(node)["generation"] for node in FOUR}
     done = cluster.cli("apply", str(cluster.path))
