@@ -14,6 +14,7 @@ import yaml
 
 from trscaler_gen.bundle import Bundle
 from trscaler_gen.deploy.node import archive
+from trscaler_gen.deploy.scripts import script
 from trscaler_gen.facts import ROOT, RUNTIME, Facts, parse_facts
 from trscaler_gen.inventory.load import load_inventory
 from trscaler_gen.lab.lab import Lab
@@ -36,12 +37,11 @@ TIMER = "node.s[h] expire"
 NODE = "n1"
 #: longer than any test
 NEVER_S = "900"
-_DEPLOY = Path(__file__).parents[2] / "trscaler_gen" / "deploy"
 
 
 def deploy_script(name: str) -> str:
     """One of the scripts that run on the nodes over SSH."""
-    return (_DEPLOY / f"{name}.sh").read_text()
+    return script(f"{name}.sh")
 
 
 @dataclass

@@ -12,6 +12,7 @@ import pytest
 from ssh.nodes import ROOT, Lan, await_true
 from trscaler_gen.deploy import Action, Event, Interrupted, NodeDone, Phase, Report
 from trscaler_gen.deploy import node as node_commands
+from trscaler_gen.deploy.scripts import script
 from trscaler_gen.errors import NodeError
 from trscaler_gen.facts import Facts
 from trscaler_gen.transport import Connection
@@ -276,9 +277,8 @@ def test_a_connection_cut_in_the_middle_of_the_archive_leaves_nothing(lan: Lan) 
     lan.boot("n1")
     bundle = lan.bundle("n1", "one", padding_bytes=1_000_000)
     cut = node_commands.archive(bundle)[:500_000]
-    script = node_commands._script("stage.sh")
     with lan.connect("n1") as connection:
-        argv = ("sh", "-c", script, "sh", f"{ROOT}/generations", bundle.generation)
+        argv = ("sh", "-c", script("stage.sh"), "sh", f"{ROOT}/generations", bundle.generation)
         done = connection.run(argv, stdin=cut, timeout_s=10)
     assert done.status != 0
     assert lan.run("n1", f"ls -A {ROOT}/generations") == ""

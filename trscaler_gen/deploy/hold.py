@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from functools import cache
-from importlib.resources import files
 from typing import TYPE_CHECKING
 
+from trscaler_gen.deploy.scripts import script
 from trscaler_gen.errors import NodeError
 from trscaler_gen.facts import RUNTIME, deploying
 
@@ -28,7 +27,7 @@ class Holds:
     """The locks of one deployment; as a context manager it lets all of them go at the end."""
 
     def __init__(self, cluster: str, token: str, who: str) -> None:
-        self._argv = ("sh", "-c", _script(), "sh", f"{RUNTIME}/{cluster}", token, who)
+        self._argv = ("sh", "-c", script("hold.sh"), "sh", f"{RUNTIME}/{cluster}", token, who)
         self._sessions: dict[str, Session] = {}
         self._ended = threading.Event()
         self._heart = threading.Thread(target=self._beat, daemon=True, name="deployment-lock")
@@ -65,8 +64,3 @@ class Holds:
                 # Who has hung up is found out by the next command to him.
                 with contextlib.suppress(NodeError, OSError):
                     session.send(b".")
-
-
-@cache
-def _script() -> str:
-    return files("trscaler_gen.deploy").joinpath("hold.sh").read_text(encoding="utf-8")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from trscaler_gen.bundle import LOCK
 from trscaler_gen.deploy.preflight import NO_PERMISSION, not_root
+from trscaler_gen.deploy.scripts import script
 from trscaler_gen.errors import InputError, NodeError, OperationError
 from trscaler_gen.facts import ROOT
 from trscaler_gen.lineage import conflict
@@ -20,14 +21,6 @@ if TYPE_CHECKING:  # paramiko is imported by those who connect
     from trscaler_gen.transport import Connection
 
 _TIMEOUT_S = 60.0
-
-# The locks of all generations, and which one is current; nothing at all where the cluster never was.
-# To others than root that looks the same as a folder that they may not enter.
-_COLLECT = f"""\
-[ "$(id -u)" = 0 ] || exit {NO_PERMISSION}
-cd "$1" 2>/dev/null && [ -L current ] || exit 0
-exec tar -cf - -- current generations/*/{LOCK}
-"""
 
 
 @dataclass(frozen=True)
@@ -40,7 +33,7 @@ class HeldLocks:
 
 def read_locks(node: str, connection: Connection, cluster: str) -> HeldLocks | None:
     """Read the locks of a node; None: it has none of this cluster. Raises NodeError."""
-    argv = ("sh", "-c", _COLLECT, "sh", f"{ROOT}/{cluster}")
+    argv = ("sh", "-c", script("locks.sh"), "sh", f"{ROOT}/{cluster}")
     try:
         archived = connection.fetch(argv, timeout_s=_TIMEOUT_S)
     except NodeError as error:

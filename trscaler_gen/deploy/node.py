@@ -5,12 +5,11 @@ from __future__ import annotations
 import io
 import tarfile
 from collections.abc import Iterable
-from functools import cache
-from importlib.resources import files
 from typing import TYPE_CHECKING
 
 from trscaler_gen.bundle import Bundle
 from trscaler_gen.deploy.preflight import TOOLS
+from trscaler_gen.deploy.scripts import script
 from trscaler_gen.errors import NodeError
 from trscaler_gen.facts import ROOT, RUNTIME, Facts, parse_facts
 
@@ -25,16 +24,11 @@ _REVERT_TIMEOUT_S = 180.0  # it waits 20 s for its lock, and 80 s and more for w
 _VERB_TIMEOUT_S = 90.0  # `up` waits up to 50 s for the first heartbeat
 
 
-@cache
-def _script(name: str) -> str:
-    return files("trscaler_gen.deploy").joinpath(name).read_text(encoding="utf-8")
-
-
 def observe(
     node: str, connection: Connection, *, cluster: str, link: str = "lo", generation: str = ""
 ) -> Facts:
     """Read a node's facts with one command; raises NodeError if it cannot tell what runs there."""
-    argv = ("sh", "-c", _script("observe.sh"), "sh", f"{ROOT}/{cluster}", link, generation, *TOOLS)
+    argv = ("sh", "-c", script("observe.sh"), "sh", f"{ROOT}/{cluster}", link, generation, *TOOLS)
     done = connection.run(argv, timeout_s=_OBSERVE_TIMEOUT_S)
     try:
         return parse_facts(done.stdout)
@@ -47,7 +41,7 @@ def observe(
 def stage(node: str, connection: Connection, bundle: Bundle) -> None:
     """Put a bundle beside the node's generations, whole or not at all; raises NodeError."""
     base = f"{ROOT}/{bundle.cluster}/generations"
-    argv = ("sh", "-c", _script("stage.sh"), "sh", base, bundle.generation)
+    argv = ("sh", "-c", script("stage.sh"), "sh", base, bundle.generation)
     done = connection.run(argv, stdin=archive(bundle), timeout_s=_STAGE_TIMEOUT_S)
     if done.status != 0:
         message = f"generation {bundle.generation} could not be put there: {_lines(done)[0]}"

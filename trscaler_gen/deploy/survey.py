@@ -8,14 +8,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
-from importlib.resources import files
 from typing import TYPE_CHECKING, TypeVar
 
 from trscaler_gen.bundle import LOCK
 from trscaler_gen.deploy.fleet import Event, Fleet, Interrupted, Phase
 from trscaler_gen.deploy.node import observe
 from trscaler_gen.deploy.preflight import NO_PERMISSION, not_root
+from trscaler_gen.deploy.scripts import script
 from trscaler_gen.errors import InputError, NodeError
 from trscaler_gen.facts import ROOT, Facts
 from trscaler_gen.history import NodeHistory, parse_node
@@ -133,7 +132,7 @@ class Survey:
 
     def _history(self, key: str, connection: Connection) -> NodeHistory:
         aim = self._aims[key]
-        argv = ("sh", "-c", _history_script(), "sh", f"{ROOT}/{aim.cluster}")
+        argv = ("sh", "-c", script("history.sh"), "sh", f"{ROOT}/{aim.cluster}")
         done = connection.run(argv, timeout_s=_HISTORY_TIMEOUT_S)
         if done.status == NO_PERMISSION:
             raise not_root(aim.node)
@@ -160,8 +159,3 @@ def _fetch_lock(cluster: str, generation: str, digest: str, connection: Connecti
         return parse_lock(content.decode(), path)
     except (InputError, UnicodeDecodeError):
         return None
-
-
-@cache
-def _history_script() -> str:
-    return files("trscaler_gen.deploy").joinpath("history.sh").read_text(encoding="utf-8")
