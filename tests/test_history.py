@@ -37,8 +37,8 @@ def applied(node: str, change: str, hour: int, by: str = "ada@desk") -> Entry:
 def told(node: str, *changes: str, skew: int = 0, lost: Sequence[str] = ()) -> NodeHistory:
     """A node that recorded these changes and holds all their generations but those of ``lost``."""
     entries = tuple(applied(node, change, hour + skew) for hour, change in enumerate(changes))
-    held = frozenset(entry.generation for entry in entries if entry.change not in lost)
-    return NodeHistory(entries, entries[-1].generation if entries else "", held)
+    lying = frozenset(entry.generation for entry in entries if entry.change not in lost)
+    return NodeHistory(entries, entries[-1].generation if entries else "", lying)
 
 
 def order(changes: Sequence[Change]) -> list[str]:
@@ -61,11 +61,9 @@ def test_lines_are_read() -> None:
 
 
 def test_what_a_node_tells_is_read() -> None:
-    text = (
-        f"current={B}\nheld={B}\nheld={C}\nline=2026-11-23T00:05:45Z applied {A} {B} ada@desk\nline=2026-\n"
-    )
-    node = parse_node(text)
-    assert (node.current, node.held, node.unreadable, node.change) == (B, frozenset({B, C}), 1, A)
+    line = f"2026-11-23T00:05:45Z applied {A} {B} ada@desk"
+    node = parse_node(f"current={B}\ngeneration={B}\ngeneration={C}\nline={line}\nline=2026-\n")
+    assert (node.current, node.generations, node.unreadable, node.change) == (B, frozenset({B, C}), 1, A)
     assert parse_node("current=\n") == NodeHistory()
 
 
@@ -118,7 +116,7 @@ def test_a_change_that_came_back_is_two_events_and_one_state() -> None:
 def test_only_what_all_still_hold_can_be_returned_to() -> None:
     histories = everywhere(A, B, C) | {"n2": told("n2", A, B, C, lost=[A])}
     changes = merge(histories)
-    assert [change.can_return for change in changes] == [False, True, False]
+    assert [change.can_roll_back for change in changes] == [False, True, False]
     assert changes[2].lost == ("n2",)
 
 

@@ -54,7 +54,7 @@ class NodeHistory:
 
     entries: tuple[Entry, ...] = ()
     current: str = ""
-    held: frozenset[str] = frozenset()
+    generations: frozenset[str] = frozenset()
     unreadable: int = 0
 
     @property
@@ -84,7 +84,7 @@ class Change:
         return next(iter(self.entries.values())).at
 
     @property
-    def can_return(self) -> bool:
+    def can_roll_back(self) -> bool:
         """Whether a cluster can be rolled back to it: it is not current, and its generations are there."""
         return self.event is Event.APPLIED and not self.is_current and not self.lost
 
@@ -102,8 +102,8 @@ def _id(word: str) -> str:
 
 
 def parse_node(text: str) -> NodeHistory:
-    """Read what ``history.sh`` prints: ``current=``, ``held=`` and ``line=`` lines."""
-    said: dict[str, list[str]] = {"current": [], "held": [], "line": []}
+    """Read what ``history.sh`` prints: ``current=``, ``generation=`` and ``line=`` lines."""
+    said: dict[str, list[str]] = {"current": [], "generation": [], "line": []}
     for line in text.splitlines():
         key, _, value = line.partition("=")
         said.get(key, []).append(value)
@@ -111,7 +111,7 @@ def parse_node(text: str) -> NodeHistory:
     return NodeHistory(
         entries=entries,
         current=next(iter(said["current"]), ""),
-        held=frozenset(said["held"]),
+        generations=frozenset(said["generation"]),
         unreadable=len(said["line"]) - len(entries),
     )
 
@@ -204,6 +204,6 @@ def _change(row: _Row, histories: Mapping[str, NodeHistory], *, is_current: bool
     lost = tuple(
         node
         for node, entry in entries.items()
-        if entry.generation and entry.generation not in histories[node].held
+        if entry.generation and entry.generation not in histories[node].generations
     )
     return Change(Event(event), change, by, entries, lost, is_current)

@@ -37,7 +37,7 @@ class Node:
     looked: int = 0
 
     def run(self, argv: Sequence[str], *, stdin: bytes = b"", timeout_s: float) -> Completed:
-        if "held=" in argv[2]:
+        if "line=" in argv[2]:
             return Completed(0, self.history, "")
         look = self.looks[min(self.looked, len(self.looks) - 1)]
         self.looked += 1
@@ -286,7 +286,7 @@ def told(*changes: str) -> str:
         f"line=2026-11-23T0{hour}:00:00Z applied {change} {change} ada@desk\n"
         for hour, change in enumerate(changes)
     )
-    return "".join([f"current={changes[-1]}\n", *(f"held={change}\n" for change in changes), *lines])
+    return "".join([f"current={changes[-1]}\n", *(f"generation={change}\n" for change in changes), *lines])
 
 
 def ask_history(path: Path, *options: str) -> Result:

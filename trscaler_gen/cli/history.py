@@ -71,7 +71,7 @@ def _change_as_json(change: Change) -> dict[str, object]:
         "by": change.by,
         "at": change.at,
         "current": change.is_current,
-        "can_roll_back": change.can_return,
+        "can_roll_back": change.can_roll_back,
         "generation_gone_from": change.lost,
         "nodes": {
             name: {"at": entry.at, "generation": entry.generation or None}

@@ -14,7 +14,7 @@ from trscaler_gen.cli.clusters import accept_new_option, parallel_option, tell_n
 from trscaler_gen.deploy import Phase
 from trscaler_gen.deploy.deployment import connector
 from trscaler_gen.deploy.fleet import Fleet
-from trscaler_gen.deploy.locks import HeldLocks, newest, read_locks
+from trscaler_gen.deploy.recover import NodeLocks, newest, read_locks
 from trscaler_gen.errors import NodeError, OperationError
 from trscaler_gen.inventory.load import load_inventory
 from trscaler_gen.inventory.model import Inventory
@@ -104,11 +104,11 @@ def _refuse_other_cluster(lock: Lock, inventory: Inventory, path: Path) -> None:
 
 def _read(
     inventory: Inventory, names: Iterable[str], *, parallel: int, accept_new: bool
-) -> dict[str, HeldLocks]:
+) -> dict[str, NodeLocks]:
     """Ask all nodes; says what is wrong with each one that cannot tell, and raises OperationError."""
     reach = connector(inventory, {}, tell_new_key if accept_new else None)
 
-    def task(node: str, connection: Connection) -> HeldLocks | None:
+    def task(node: str, connection: Connection) -> NodeLocks | None:
         return read_locks(node, connection, inventory.cluster)
 
     with (
@@ -124,10 +124,10 @@ def _read(
     if failed:
         hint = "mend that, or leave them out: " + " ".join(f"--without {error.node}" for error in failed)
         raise OperationError("not every node could tell its lock; nothing was written", hint)
-    return {node: answer for node, answer in answers.items() if isinstance(answer, HeldLocks)}
+    return {node: answer for node, answer in answers.items() if isinstance(answer, NodeLocks)}
 
 
-def _show_serials(names: Iterable[str], held: Mapping[str, HeldLocks]) -> None:
+def _show_serials(names: Iterable[str], held: Mapping[str, NodeLocks]) -> None:
     for name in names:
         locks = held.get(name)
         click.echo(f"{name}: serial {locks.current.serial}" if locks else f"{name}: nothing of this cluster")

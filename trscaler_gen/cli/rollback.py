@@ -20,7 +20,7 @@ from trscaler_gen.cli.clusters import (
 )
 from trscaler_gen.deploy.deployment import Deployment, Options, connector
 from trscaler_gen.deploy.fleet import Event, Fleet
-from trscaler_gen.deploy.past import wanted_again
+from trscaler_gen.deploy.rollback import wanted_again
 from trscaler_gen.deploy.survey import Aim, Survey, surveying
 from trscaler_gen.errors import NodeError, OperationError
 from trscaler_gen.history import NodeHistory, change_before, generations_of, merge, unrecorded
@@ -123,7 +123,7 @@ def _generations(survey: Survey, change: str | None) -> dict[str, str]:
     generations = generations_of(changes, change)
     if not generations:
         raise OperationError(f"no node has change {change} in its history", _HISTORY_HINT)
-    lost = [node for node, generation in generations.items() if generation not in histories[node].held]
+    lost = [node for node, generation in generations.items() if generation not in histories[node].generations]
     if lost:
         raise OperationError(f"{', '.join(lost)} no longer has the files of change {change}", _HISTORY_HINT)
     return generations

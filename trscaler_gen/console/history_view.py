@@ -75,7 +75,7 @@ def _remark(change: Change, *, is_newest: bool) -> str:
         return "went back"
     if change.is_current:
         return "current" if is_newest else "same as current"
-    return "possible" if change.can_return else f"gone from {named(change.lost)}"
+    return "possible" if change.can_roll_back else f"gone from {named(change.lost)}"
 
 
 def _disagreements(history: ClusterHistory) -> Iterator[str]:

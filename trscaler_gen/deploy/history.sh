@@ -13,6 +13,6 @@ echo "current=${current##*/}"
 for script in "$root/generations"/*/node.sh; do
     [ -e "$script" ] || continue
     folder=${script%/node.sh}
-    echo "held=${folder##*/}"
+    echo "generation=${folder##*/}"
 done
 [ ! -e "$root/history" ] || sed 's/^/line=/' "$root/history"

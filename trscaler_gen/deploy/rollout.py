@@ -27,8 +27,8 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, TypeVar
 
 from trscaler_gen.bundle import Bundle
+from trscaler_gen.deploy.deployment_lock import DeploymentLocks
 from trscaler_gen.deploy.fleet import Fleet, Phase
-from trscaler_gen.deploy.hold import Holds
 from trscaler_gen.deploy.node import call, observe, revert, stage, wipe
 from trscaler_gen.errors import NodeError
 from trscaler_gen.facts import Facts, script_path
@@ -154,8 +154,8 @@ def carry_out(
     ``still_as_planned`` says what is no longer as the plan saw it, or nothing. ``before_change`` is called
     once, when all nodes are locked and nothing has been written to any.
     """
-    with Holds(work.cluster, work.token, work.who) as holds:
-        return _Rollout(work, fleet, holds, still_as_planned, before_change).run()
+    with DeploymentLocks(work.cluster, work.token, work.who) as locks:
+        return _Rollout(work, fleet, locks, still_as_planned, before_change).run()
 
 
 @dataclass
@@ -164,7 +164,7 @@ class _Rollout:
 
     work: Work
     fleet: Fleet
-    holds: Holds
+    locks: DeploymentLocks
     still_as_planned: Callable[[str, Facts], str]
     before_change: Callable[[], None]
     facts: dict[str, Facts] = field(default_factory=dict)
@@ -215,7 +215,7 @@ class _Rollout:
 
     def _lock(self) -> None:
         def task(node: str, connection: Connection) -> Facts:
-            self.holds.take(node, connection)
+            self.locks.take(node, connection)
             facts = self._observe(node, connection)
             changed = self.still_as_planned(node, facts)
             if changed:

@@ -140,13 +140,13 @@ def _conflicts(wanted: Wanted, deployed: Deployed) -> Iterator[Refusal]:
     for node, lock in deployed.locks.items():
         nodes.setdefault(lock, []).append(node)
     for lock, names in nodes.items():
-        if wanted.is_return and conflict(wanted.lock, lock) is not None:
+        if wanted.is_rollback and conflict(wanted.lock, lock) is not None:
             yield Refusal(
                 f"what {listed(names)} {'runs' if len(names) == 1 else 'run'} did not come of that change",
                 "a rollback only goes back; to go forward again: trscaler-gen apply "
                 f"{wanted.inventory.source}; what there is: trscaler-gen history {wanted.inventory.source}",
             )
-        found = conflict(lock, wanted.lock) if not wanted.is_return else None
+        found = conflict(lock, wanted.lock) if not wanted.is_rollback else None
         if found is not None:
             yield Refusal(f"{listed(names)}: {found.message}", found.hint)
 

@@ -46,7 +46,7 @@ def _steps(wanted: Wanted, seen: Mapping[str, Seen | NodeError], deployed: Deplo
     for node, retired in wanted.departed.items():
         there = seen.get(node)
         if isinstance(there, Seen):
-            yield departed_step(node, there, erased=not wanted.is_return)
+            yield departed_step(node, there, erased=not wanted.is_rollback)
         elif hearers(retired, seen, deployed):
             yield blocked_step(node, there)
         else:

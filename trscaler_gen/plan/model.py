@@ -24,7 +24,7 @@ class Wanted:
 
     ``bundles`` are in the inventory's order. ``departed`` are the nodes that left it and were not stopped
     yet, by the name that they are reached under. ``lock_before`` is the lock on disk, None if there was none.
-    ``is_return``: what is wanted was there before, so its lock has to be an ancestor of what runs.
+    ``is_rollback``: what is wanted was there before, so its lock has to be an ancestor of what runs.
     """
 
     inventory: Inventory
@@ -33,7 +33,7 @@ class Wanted:
     departed: Mapping[str, RetiredNode]
     lock_before: Lock | None
     weight_changes: tuple[WeightChange, ...] = ()
-    is_return: bool = False
+    is_rollback: bool = False
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ _BEAT_S = 15.0
 _ANSWER_S = 30.0
 
 
-class Holds:
+class DeploymentLocks:
     """The locks of one deployment; as a context manager it lets all of them go at the end."""
 
     def __init__(self, cluster: str, token: str, who: str) -> None:
@@ -32,7 +32,7 @@ class Holds:
         self._ended = threading.Event()
         self._heart = threading.Thread(target=self._beat, daemon=True, name="deployment-lock")
 
-    def __enter__(self) -> Holds:
+    def __enter__(self) -> DeploymentLocks:
         self._heart.start()
         return self
 

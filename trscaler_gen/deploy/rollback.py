@@ -41,7 +41,7 @@ def wanted_again(
     lock = _lock(bundles)
     _require_all_members(inventory, lock, bundles)
     return Wanted(
-        inventory, lock, bundles, _no_members(inventory, lock, deployed), lock_before=lock, is_return=True
+        inventory, lock, bundles, _no_members(inventory, lock, deployed), lock_before=lock, is_rollback=True
     )
 
 

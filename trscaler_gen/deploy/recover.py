@@ -24,14 +24,14 @@ _TIMEOUT_S = 60.0
 
 
 @dataclass(frozen=True)
-class HeldLocks:
+class NodeLocks:
     """The locks that lie on a node: the current generation's, and all."""
 
     current: Lock
     every: tuple[Lock, ...]
 
 
-def read_locks(node: str, connection: Connection, cluster: str) -> HeldLocks | None:
+def read_locks(node: str, connection: Connection, cluster: str) -> NodeLocks | None:
     """Read the locks of a node; None: it has none of this cluster. Raises NodeError."""
     argv = ("sh", "-c", script("locks.sh"), "sh", f"{ROOT}/{cluster}")
     try:
@@ -47,7 +47,7 @@ def read_locks(node: str, connection: Connection, cluster: str) -> HeldLocks | N
         raise NodeError(node, f"its lock cannot be read: {error}", hint=hint) from error
 
 
-def _unpack(archived: bytes, cluster: str) -> HeldLocks:
+def _unpack(archived: bytes, cluster: str) -> NodeLocks:
     with tarfile.open(fileobj=io.BytesIO(archived)) as tar:
         current = tar.getmember("current").linkname
         found = {name: _parse(content) for name, content in _files(tar)}
@@ -56,7 +56,7 @@ def _unpack(archived: bytes, cluster: str) -> HeldLocks:
         raise ValueError(f"it is of cluster {foreign[0]}")
     if f"{current}/{LOCK}" not in found:
         raise ValueError(f"{current} carries none")
-    return HeldLocks(found[f"{current}/{LOCK}"], tuple(found.values()))
+    return NodeLocks(found[f"{current}/{LOCK}"], tuple(found.values()))
 
 
 @lru_cache(maxsize=64)
@@ -72,7 +72,7 @@ def _files(tar: tarfile.TarFile) -> Iterator[tuple[str, bytes]]:
             yield member.name, file.read()
 
 
-def newest(held: Mapping[str, HeldLocks]) -> Lock:
+def newest(held: Mapping[str, NodeLocks]) -> Lock:
     """Choose the last lock of the line that the nodes run; raises OperationError if they run two.
 
     It may be newer than what any node runs: after a rollback, or a change that was prepared and not made.
