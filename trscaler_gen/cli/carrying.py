@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +10,7 @@ import click
 
 from trscaler_gen.cli import EXIT_ERROR, EXIT_INTERRUPTED
 from trscaler_gen.cli.clusters import print_json
+from trscaler_gen.cli.consent import ask
 from trscaler_gen.cli.outcome import outcome_as_json, show_outcome
 from trscaler_gen.console.plan_view import show_plan
 from trscaler_gen.deploy.deployment import Conditions, Deployment, Options
@@ -89,13 +89,8 @@ def _refuse_disruption(plans: Sequence[Plan], consent: Consent) -> None:
 
 def _ask(tasks: Sequence[Task], consent: Consent) -> None:
     """A saved plan was decided on when it was saved."""
-    if consent.yes or all(task.plan.is_empty or task.conditions is not None for task in tasks):
-        return
-    if not sys.stdin.isatty():
-        raise OperationError(
-            "nobody can be asked here; nothing was changed", "say it on the command line: --yes"
-        )
-    click.confirm("Carry this out?", abort=True, err=True)
+    is_decided = all(task.plan.is_empty or task.conditions is not None for task in tasks)
+    ask("Carry this out?", consent.yes or is_decided)
 
 
 def _carry_out(task: Task, options: Options, as_json: bool) -> int:

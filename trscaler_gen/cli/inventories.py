@@ -45,7 +45,8 @@ def _inventories_in(folder: Path) -> tuple[Path, ...]:
         files = sorted(file for file in folder.iterdir() if _is_named_so(file))
         is_one = {file: _CLUSTER_LINE.search(file.read_bytes()) is not None for file in files}
     except OSError as error:
-        raise OperationError(f"cannot read {printable(error.filename or shown)}: {error.strerror}") from None
+        message = f"cannot read {printable(error.filename or shown)}: {error.strerror}"
+        raise OperationError(message, "make it readable, or name the inventories one by one") from None
     for file in files:
         if not is_one[file]:
             click.echo(f"{printable(str(file))}: no inventory, for it has no line `cluster:`", err=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,6 +10,7 @@ import click
 
 from trscaler_gen.cli import report
 from trscaler_gen.cli.clusters import accept_new_option, parallel_option, tell_new_key
+from trscaler_gen.cli.consent import ask
 from trscaler_gen.deploy import Phase
 from trscaler_gen.deploy.deployment import connector
 from trscaler_gen.deploy.fleet import Fleet
@@ -72,22 +72,12 @@ def reseed_command(inventory: Path, yes: bool) -> None:
     if lock is None:
         raise OperationError(f"{path} does not exist; nothing was written", "the first build draws a seed")
     _refuse_other_cluster(lock, wanted, path)
-    _ask(yes)
+    click.echo("With another seed clients meet other nodes: the next apply breaks connections.", err=True)
+    ask("Draw another seed?", yes)
     renewed = reseed(lock, draw_seed(), str(path))
     write_lock(path, renewed)
     click.echo(f"{path} has another seed: epoch {renewed.epoch}, serial {renewed.serial}")
     click.echo(f"next: trscaler-gen apply --allow-disruption {inventory}")
-
-
-def _ask(yes: bool) -> None:
-    click.echo("With another seed clients meet other nodes: the next apply breaks connections.", err=True)
-    if yes:
-        return
-    if not sys.stdin.isatty():
-        raise OperationError(
-            "nobody can be asked here; nothing was changed", "say it on the command line: --yes"
-        )
-    click.confirm("Draw another seed?", abort=True, err=True)
 
 
 def _refuse_unknown(names: Iterable[str], inventory: Inventory) -> None:

@@ -16,6 +16,8 @@ from trscaler_gen.plan import Wanted
 if TYPE_CHECKING:  # paramiko is imported by those who connect
     from trscaler_gen.transport import Connection
 
+_OTHER_HINT = "name another change with --to; which there are: trscaler-gen history INVENTORY"
+
 
 def wanted_again(
     fleet: Fleet, inventory: Inventory, generations: Mapping[str, str], deployed: Lock
@@ -76,8 +78,9 @@ def _lock(bundles: Mapping[str, Bundle]) -> Lock:
     """The lock of that time, the same on all nodes."""
     texts = {bundle.files.get(LOCK, b"") for bundle in bundles.values()}
     if len(texts) != 1:
-        raise OperationError("the nodes did not run one state of the cluster then", "name another with --to")
+        raise OperationError("the nodes did not run one state of the cluster then", _OTHER_HINT)
     try:
         return parse_lock(texts.pop().decode(), "the nodes' lock")
     except (InputError, UnicodeDecodeError) as error:
-        raise OperationError(f"the lock that the nodes ran then cannot be read: {error}") from error
+        message = f"the lock that the nodes ran then cannot be read: {error}"
+        raise OperationError(message, _OTHER_HINT) from error
