@@ -1,6 +1,6 @@
 """``make bench``: measure everything and write docs/benchmarks.md and docs/benchmarks.json.
 
-``--quick`` takes one run of what ``make bench`` repeats, at one heartbeat, and no lab of 32 nodes.
+``--quick`` repeats less, at one heartbeat, and brings up no lab of 32 nodes.
 """
 
 from __future__ import annotations

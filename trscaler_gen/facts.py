@@ -71,11 +71,6 @@ class Facts:
         """The generation that runs; empty if none does."""
         return self.generation if self.runs else ""
 
-    def serves(self, generation: str) -> bool:
-        """Whether the node runs exactly this generation, unaltered on disk and in the kernel."""
-        is_whole = self.runs and self.ruleset == "intact" and self.keepalived == "running"
-        return is_whole and self.is_staged and self.generation == generation
-
     @property
     def is_whole(self) -> bool:
         """Whether what runs is unaltered, on disk and in the kernel."""

@@ -108,8 +108,7 @@ def test_which_plans_can_be_carried_out() -> None:
     [
         ({"ruleset": "altered"}, "swap", "its ruleset is altered"),
         ({"ruleset": "missing"}, "swap", "its ruleset is gone: it accepts nothing"),
-        ({"ruleset": "unfinished"}, "swap", "its ruleset is unfinished"),
-        ({"loaded": "0123456789ab"}, "swap", ""),
+        ({"loaded": "0123456789ab", "ruleset": "unfinished"}, "swap", "its ruleset is unfinished"),
         ({"keepalived": "stopped"}, "restart", "keepalived does not run"),
         ({"attached": False}, "swap", "its addresses or kernel settings are not in place"),
         ({"units": "altered"}, "swap", "its systemd units were altered"),

@@ -41,7 +41,7 @@ class Seen:
     """What a node was found to be.
 
     ``files`` are those of its current generation whose digest is not that of the wanted bundle's; all of them
-    where the node leaves. ``lock`` is always among them when the generation is another.
+    where the node leaves.
     """
 
     facts: Facts

@@ -140,7 +140,7 @@ def _restarted(
 
 def _swapped(bundle: Bundle, seen: Seen, names: set[str]) -> Iterator[str]:
     facts = seen.facts
-    if RULESET in names or facts.ruleset != "intact" or facts.loaded != facts.generation:
+    if RULESET in names or facts.ruleset != "intact":
         yield "ruleset swapped in place"
     before, after = (_addresses(files.get(SCRIPT)) for files in (seen.files, bundle.files))
     if before and before != after:
