@@ -16,7 +16,7 @@ REPLACED = ("n1", "n2", "n3", "n5")
 
 
 def measure(runs: int, folder: Path) -> list[EventRow]:
-    """All operations in turn, so many times over, on one lab of five hosts, four of which are nodes at first."""
+    """All operations in turn, so many times over, on a lab of five hosts: four are nodes at first."""
     here = folder / "changes"
     here.mkdir()
     seen: dict[str, list[ProbeResult]] = {}
@@ -39,7 +39,7 @@ def _round(cluster: Cluster) -> Iterator[tuple[str, ProbeResult]]:
     yield "node replaced by another", watched(cluster, _to(cluster, *REPLACED), REPLACED)
     yield "and replaced back", watched(cluster, to_four, FOUR)
     yield (
-        "keepalived restarted on one node after the other",
+        "keepalived restarted, node by node",
         watched(cluster, lambda: _restart(cluster), FOUR),
     )
 

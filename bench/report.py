@@ -64,8 +64,8 @@ before the event until half a second after the nodes agree again on who is alive
 def _changes(rows: Sequence[Mapping[str, Any]], runs: int) -> str:
     text = f"""## What clients notice when an operator changes the cluster
 
-As above: `apply` and `rollback` over SSH, from the first connection to the last record, on four of five hosts,
-with a heartbeat every {rows[0]["interval_ms"]} ms. {_runs(runs)}
+As above: `apply` and `rollback` over SSH, from the first connection to the last record, on four of five
+hosts, with a heartbeat every {rows[0]["interval_ms"]} ms. {_runs(runs)}
 
 """
     return text + _event_table(rows)
