@@ -11,9 +11,12 @@ import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 
 import pytest
+import yaml
+
+from trscaler_gen.mac import HardwareAddress
 
 from .cluster import Cluster, eventually
 from .events import slack
@@ -32,11 +35,13 @@ from .wire import (
     ethernet,
     has_more,
     icmp,
+    octets,
     own_address,
     own_mac,
     packet_socket,
     received,
     udp,
+    unhealed,
     virtual_address,
     wired,
     with_checksum,
@@ -177,6 +182,122 @@ def test_vrrp_of_a_vlan_leaves_unstamped(wire: Wire) -> None:
         wire.barrier()
         # Sockets see a frame without its tag.
         assert (ethernet(*ends, plain) in received(wire.frames)) == (vlan == VLAN)
+
+
+# --- what neighbours are told ----------------------------------------------------------------------
+
+BROADCAST_MAC = HardwareAddress.parse("ff:ff:ff:ff:ff:ff")
+
+
+def arp_question(wire: Wire) -> bytes:
+    """An ARP request for the virtual address (RFC 826)."""
+    client, vip = own_address("client", 4), virtual_address(4)
+    head = (
+        octets(BROADCAST_MAC) + octets(wire.client_mac) + struct.pack("!HHHBBH", 0x0806, 1, 0x0800, 6, 4, 1)
+    )
+    return head + octets(wire.client_mac) + client.packed + bytes(6) + vip.packed
+
+
+def solicitation(wire: Wire) -> bytes:
+    """The same question for IPv6, to the solicited-node multicast address (RFC 4861, 4.3)."""
+    client, vip = own_address("client", 6), virtual_address(6)
+    group = IPv6Address(IPv6Address("ff02::1:ff00:0").packed[:13] + vip.packed[13:])
+    option = struct.pack("!BB", 1, 1) + octets(wire.client_mac)
+    packet = replace(icmp(client, group, 135, 0, bytes(4), vip.packed + option), ttl=255)
+    to = HardwareAddress(0x3333 << 32 | int.from_bytes(group.packed[12:], "big"))
+    return ethernet(to, wire.client_mac, packet)
+
+
+def tells(frame: bytes, version: int) -> bool:
+    """Whether a frame is the answer to such a question, about the virtual address."""
+    vip = virtual_address(version).packed
+    if version == 4:
+        return frame[12:14] == b"\x08\x06" and frame[20:22] == b"\x00\x02" and frame[28:32] == vip
+    return frame[12:14] == b"\x86\xdd" and frame[54:55] == b"\x88" and frame[62:78] == vip
+
+
+def tellers(wire: Wire, version: int) -> set[str]:
+    """The nodes that answer a question for the virtual address."""
+    received(wire.frames)
+    wire.frames.send(arp_question(wire) if version == 4 else solicitation(wire))
+    wire.barrier()
+    answered = {frame[6:12] for frame in received(wire.frames) if tells(frame, version)}
+    return {node for node in wire.cluster.lab.nodes if octets(own_mac(wire.cluster.lab, node)) in answered}
+
+
+@contextmanager
+def fenced(cluster: Cluster) -> Iterator[None]:
+    """Let the hearer stand aside while the block runs."""
+    held, own = f"element netdev {TABLE} fenced", cluster.ids[HEARER]
+    cluster.lab.exec(HEARER, ["nft", f"add {held} {{ {own} timeout 60s }}"])
+    try:
+        cluster.settle(("n2", "n3", "n4"))
+        yield
+    finally:
+        cluster.lab.exec(HEARER, ["nft", f"delete {held} {{ {own} }}"])
+        cluster.settle()
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_a_node_that_stands_aside_tells_neighbours_nothing(wire: Wire, version: int) -> None:
+    """After a change of the MAC they would learn one that only this node hears."""
+    everybody = set(wire.cluster.lab.nodes)
+    assert tellers(wire, version) == everybody
+    with fenced(wire.cluster):
+        assert tellers(wire, version) == everybody - {HEARER}
+        announcement = ["ip", "link", "set", "dev", "vip-e2e"]
+        received(wire.frames)
+        wire.cluster.lab.exec(HEARER, [*announcement, "down"])
+        wire.cluster.lab.exec(HEARER, [*announcement, "up"])
+        wire.barrier()
+        assert not [f for f in received(wire.frames) if f[28:32] == virtual_address(4).packed]
+    assert tellers(wire, version) == everybody
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_without_that_rule_it_does(wire: Wire, version: int) -> None:
+    """The breaking twin."""
+    chain = f"netdev {TABLE} neighbour_out"
+    lab = wire.cluster.lab
+    with unhealed(wire.cluster, HEARER), fenced(wire.cluster):
+        listed = lab.exec(HEARER, ["nft", "-a", f"list chain {chain}"]).stdout.splitlines()
+        for line in listed:
+            if "stands aside" in line:
+                lab.exec(HEARER, ["nft", f"delete rule {chain} handle {line.split()[-1]}"])
+        assert tellers(wire, version) == set(lab.nodes)
+    eventually(lambda: wire.cluster.state(HEARER)["ruleset"] == "intact", "the rules are back")
+    wire.cluster.settle()
+
+
+# --- a MAC that is over ----------------------------------------------------------------------------
+
+
+def test_nobody_takes_frames_to_a_multicast_mac_of_before(
+    cluster: Cluster, inventory: dict[str, object]
+) -> None:
+    """A neighbour with a static entry still sends to it; but for the kernel's settings all would answer."""
+    with wired(cluster) as wire:
+        before = wire.cluster_mac
+    inventory["mac"] = {"mode": "stealth", "address": "02:00:5e:00:01:01"}
+    cluster.path.write_text(yaml.safe_dump(inventory))
+    cluster.apply()
+    with wired(cluster) as wire:
+        assert sent_to(wire, before) == []
+        with unhealed(cluster, HEARER):
+            for family in ("ipv4", "ipv6"):
+                setting = f"/proc/sys/net/{family}/conf/eth0/drop_unicast_in_l2_multicast"
+                cluster.lab.exec(HEARER, ["sh", "-c", f"echo 0 >{setting}"])
+            assert sent_to(wire, before) == [HEARER] * 2 * REPEATED, "the breaking twin"
+        eventually(lambda: cluster.state(HEARER)["attached"] == "yes", "the settings are back")
+        assert sent_to(wire, before) == []
+
+
+def sent_to(wire: Wire, mac: HardwareAddress) -> list[str]:
+    """The nodes whose stacks take questions to a MAC, once for each question."""
+    for version in (4, 6):
+        for number in range(1, REPEATED + 1):
+            wire.send(question(version, number), mac)
+    return [node for version in (4, 6) for node in arrived(wire, version)]
 
 
 # --- heartbeats ------------------------------------------------------------------------------------

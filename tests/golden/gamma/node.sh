@@ -25,7 +25,7 @@ NODE=gamma
 NODE_ID=3
 EPOCH=1
 SERIAL=1
-TAG=a5dae15f
+TAG=8eb6e194
 TABLE=trscaler_golden
 UNIT=trscaler-gen-golden
 ADDRESSES='192.0.2.100 192.0.2.101 2001:db8::100'
@@ -42,7 +42,7 @@ ROOT=/etc/trscaler-gen/golden
 RUN=/run/trscaler-gen/golden
 
 # shellcheck disable=SC2086  # a list of words
-set_frame() { LINK=$1 DEVICE=$2 CLUSTER_MAC=$3 INNER_MAC=$4 MODE=$5; }
+set_frame() { LINK=$1 DEVICE=$2 CLUSTER_MAC=$3 INNER_MAC=$4; }
 # shellcheck disable=SC2086  # a list of words
 set_frame $FRAME
 
@@ -264,10 +264,10 @@ heal() {
 
 # --- link and addresses ----------------------------------------------------------------------------
 
-# With the rules gone, nobody must take a frame to the cluster MAC for his own. The macvlan hears it as well when
-# somebody looks at all frames there, or by chance: its filter for multicast MACs is a hash of 8 bits.
+# With the rules gone, nobody must take a frame to the cluster MAC for his own; nor one to a multicast MAC that the
+# cluster had before, in another mode. The macvlan hears it as well when somebody looks at all frames there, or by
+# chance: its filter for multicast MACs is a hash of 8 bits.
 deafness_settings() {
-    [ "$MODE" = multicast ] || return 0
     echo "ipv4/conf/$1/drop_unicast_in_l2_multicast 1"
     [ "$HAS_IPV6" = no ] || echo "ipv6/conf/$1/drop_unicast_in_l2_multicast 1"
 }
@@ -297,6 +297,7 @@ device_settings() {
     # No link-local address of its own: it would be the same on every node.
     echo "ipv6/conf/$DEVICE/addr_gen_mode 1"
     echo "ipv6/conf/$DEVICE/keep_addr_on_down 1"
+    echo "ipv6/conf/$DEVICE/disable_ipv6 0" # the generation before may have had no IPv6; last, for it makes addresses
 }
 
 apply_settings() {
@@ -316,11 +317,15 @@ original_setting() {
     found_by_others | grep -m 1 "^$1 " | cut -d ' ' -f 2 | grep . || cat "$(sysctl_file "$1")"
 }
 
+# The generation before may have needed fewer.
 save_link_settings() {
-    [ ! -e "$RUN/settings-before" ] || return 0
-    link_settings | while read -r name _; do
-        printf '%s %s\n' "$name" "$(original_setting "$name")"
-    done >"$RUN/settings-before.new"
+    [ -e "$RUN/settings-before" ] || : >"$RUN/settings-before"
+    {
+        cat "$RUN/settings-before"
+        link_settings | while read -r name _; do
+            grep -q "^$name " "$RUN/settings-before" || printf '%s %s\n' "$name" "$(original_setting "$name")"
+        done
+    } >"$RUN/settings-before.new"
     mv -f "$RUN/settings-before.new" "$RUN/settings-before"
 }
 
@@ -535,6 +540,14 @@ reload_daemon() {
     fi
 }
 
+# A reload takes a heartbeat's time and more: not for a comment, which names the node and the inventory.
+heartbeat_changes() {
+    [ -e "$RUN/heartbeat.conf" ] || return 0
+    [ "$(without_comments "$HERE/keepalived.conf")" != "$(without_comments "$RUN/heartbeat.conf")" ]
+}
+
+without_comments() { grep -v '^ *#' "$1"; }
+
 # Those of the generation in folder $1.
 install_units() {
     changed=no
@@ -633,7 +646,7 @@ start_timer() {
     if under_systemd; then
         systemd-run --quiet --collect --unit="$UNIT-return-$2" /bin/sh "$HERE/node.sh" expire "$@" || return 1
     else
-        setsid sh "$HERE/node.sh" expire "$@" 8>&- 9>&- </dev/null >/dev/null 2>&1 &
+        setsid sh "$HERE/node.sh" expire "$@" 7<&- 8>&- 9>&- </dev/null >/dev/null 2>&1 &
     fi
     tries=500
     until timer_is "$2"; do
@@ -863,10 +876,22 @@ shared_word() {
     done
 }
 
+# What other clusters run on this host, and what they may go back to: the scripts of those generations.
+scripts_of_others() {
+    for other in "${ROOT%/*}"/*; do
+        [ "$other" != "$ROOT" ] || continue
+        echo "$other/current/node.sh"
+        for open in unconfirmed returning; do
+            { read -r _ _ previous _ <"$other/$open"; } 2>/dev/null || continue
+            echo "$other/generations/$previous/node.sh"
+        done
+    done
+}
+
 # Another cluster on this link: its heartbeats and addresses must not be taken for ours.
 check_neighbours() {
-    for other in "${ROOT%/*}"/*/current/node.sh; do
-        if [ "$other" = "$ROOT/current/node.sh" ] || [ ! -e "$other" ]; then continue; fi
+    for other in $(scripts_of_others); do
+        [ -e "$other" ] || continue
         case $(words_of "$other" FRAME) in "$LINK "*) ;; *) continue ;; esac
         name=$(words_of "$other" CLUSTER)
         vrid=$(shared_word "$VRIDS" "$(words_of "$other" VRIDS)")
@@ -875,6 +900,23 @@ check_neighbours() {
             "heartbeat.first_vrid (if that cluster is gone for good: rm -r ${ROOT%/*}/$name)"
         [ -z "$address" ] || die "cluster $name has the address $address on $LINK already"
     done
+}
+
+# Two clusters may begin at once: who asks here keeps the others from asking until `unlock_neighbours`, when this
+# generation is current and is seen by them. The folder is all clusters' own; while $RUN is in it, it stays.
+lock_neighbours() {
+    exec 7<"${RUN%/*}"
+    flock -w 20 7 || die "another cluster has been starting for 20 s: try again"
+    check_neighbours
+}
+
+unlock_neighbours() { exec 7<&-; }
+
+claims_anew() {
+    for name in VRIDS ADDRESSES; do
+        [ "$(words_of "$HERE/node.sh" "$name")" = "$(words_of "$1" "$name")" ] || return 0
+    done
+    return 1
 }
 
 attach() {
@@ -915,9 +957,11 @@ up() {
     if is_loaded && [ "$(frame_of "$LOADED")" != "$(frame_of "${HERE##*/}")" ]; then
         die "generation $LOADED is loaded here, with another link, MAC or mode: take it down first"
     fi
+    lock_neighbours
     open_change "${HERE##*/}" "$@"
     begin_change
     make_current "${HERE##*/}"
+    unlock_neighbours
     attach_here
     start_daemons
     finish_change
@@ -935,6 +979,7 @@ swap() {
         note "link, MAC or mode differ from generation $NOW: needs down and up"
         exit "$CANNOT_SWAP"
     fi
+    ! claims_anew "$(script_of "$NOW")" || lock_neighbours
     open_change "${HERE##*/}" "$@"
     begin_change
     if ! is_intact; then
@@ -944,8 +989,9 @@ swap() {
     fi
     remember_generation # also when the rules are the same
     make_current "${HERE##*/}"
+    unlock_neighbours
     ensure_device
-    cmp -s "$HERE/keepalived.conf" "$RUN/heartbeat.conf" || reload_daemon
+    ! heartbeat_changes || reload_daemon
     ! under_systemd || install_units "$HERE"
     finish_change
     say "swapped, generation ${HERE##*/}"
