@@ -101,9 +101,6 @@ def disk_full(site: Site, change: Change) -> Undo:
     return lambda: site.sh(change.joins, "umount /etc/trscaler-gen && rmdir /etc/trscaler-gen")
 
 
-MEND = "mend that, and say it again"
-
-
 @dataclass(frozen=True)
 class Fault:
     """Something wrong on a node: the victim, or the one that joins; and what is said of it."""
@@ -119,12 +116,12 @@ FAULTS = [
     Fault(host_key_changed, ("THE HOST KEY OF 192.0.2.2 HAS CHANGED", "ssh-keygen -R")),
     Fault(authentication_refused, ("1 key refused", "ssh-copy-id")),
     Fault(sudo_wants_a_password, ("sudo wants a password from ops", "line: ops ALL=(root) NOPASSWD: ALL")),
-    Fault(no_nft, ("not installed: nft", MEND), of_joining=True),
-    Fault(old_nft, ("nftables v0.9.8", "at least 1.0.6 is needed", MEND)),
-    Fault(old_keepalived, ("Keepalived v2.0.20", "at least 2.2.7 is needed", MEND)),
-    Fault(old_kernel, ("kernel 5.10.0-28-amd64", "at least 5.16 is needed", MEND)),
-    Fault(link_missing, ("it has no link eth7", MEND), of_joining=True),
-    Fault(disk_full, ("64 KiB free below /etc/trscaler-gen", MEND), of_joining=True),
+    Fault(no_nft, ("not installed: nft", "install it"), of_joining=True),
+    Fault(old_nft, ("nftables v0.9.8", "at least 1.0.6 is needed", "install a newer nftables")),
+    Fault(old_keepalived, ("Keepalived v2.0.20", "at least 2.2.7 is needed", "install a newer keepalived")),
+    Fault(old_kernel, ("kernel 5.10.0-28-amd64", "at least 5.16 is needed", "boot a newer kernel")),
+    Fault(link_missing, ("it has no link eth7", "bring the link up"), of_joining=True),
+    Fault(disk_full, ("64 KiB free below /etc/trscaler-gen", "free space there"), of_joining=True),
 ]
 
 
