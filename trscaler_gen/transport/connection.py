@@ -41,6 +41,7 @@ _TURNED_AWAY = (
     " at once: raise it there, or lower --parallel here"
 )
 _KEY_REFUSED = "Host key verification failed"
+_PROXY_ALONE = "run that command by itself; does sshd listen there?"
 _JUMP_UNKNOWN = (
     "the key of the jump host is not known, or it has changed: connect to it once with ssh, and look"
 )
@@ -182,7 +183,7 @@ class Connection:
         shown = harmless(self.target.proxy_command or "")
         if _JUMP_TURNED_AWAY.search(said) and not _JUMP_REFUSED.search(said):
             return TurnedAwayError(self.target.node, message, hint=_TURNED_AWAY, command=shown, stderr=said)
-        hint = _JUMP_UNKNOWN if _KEY_REFUSED in said else ""
+        hint = _JUMP_UNKNOWN if _KEY_REFUSED in said else _PROXY_ALONE
         return NodeError(self.target.node, message, hint=hint, command=shown, stderr=said)
 
     def _proxy_failure(self) -> str:
