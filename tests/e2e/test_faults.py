@@ -112,7 +112,7 @@ class Fault:
 
 FAULTS = [
     Fault(node_down, ("did not answer", "is the node powered on")),
-    Fault(connection_refused, ("the ProxyCommand for 192.0.2.2 failed",)),
+    Fault(connection_refused, ("the ProxyCommand for 192.0.2.2 failed", "does sshd listen there")),
     Fault(host_key_changed, ("THE HOST KEY OF 192.0.2.2 HAS CHANGED", "ssh-keygen -R")),
     Fault(authentication_refused, ("1 key refused", "ssh-copy-id")),
     Fault(sudo_wants_a_password, ("sudo wants a password from ops", "line: ops ALL=(root) NOPASSWD: ALL")),
@@ -143,7 +143,6 @@ def test_fault_that_is_there_already(site: Site, fault: Fault) -> None:
             assert words in " ".join(done.stdout.split())
         assert (lock_path(site.cluster.path).read_bytes(), lying_there(site)) == before
         assert set(site.become(change).values()) == {"old"}
-        site.assert_served()
         site.recover()
 
 
@@ -151,3 +150,13 @@ def lying_there(site: Site) -> dict[str, str]:
     """Node -> the generations that lie there."""
     look = "ls -A /etc/trscaler-gen/e2e/generations"
     return {node: site.sh(node, look, check=False) for node in site.lab.nodes}
+
+
+def test_twin_a_node_that_is_neither_is_noticed(site: Site) -> None:
+    unchanged = Change(site.wanted, site.wanted)
+    site.become(unchanged)
+    site.is_whole = False
+    site.sh(VICTIM, "echo >>/etc/trscaler-gen/e2e/current/peers.nft")
+    with pytest.raises(AssertionError):
+        site.become(unchanged)
+    site.recover()
