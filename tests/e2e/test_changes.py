@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+
+import pytest
 import yaml
 
 from .cluster import Cluster, eventually
@@ -38,6 +41,51 @@ def test_node_removed_and_added(cluster: Cluster, inventory: dict[str, dict[str,
     assert actions(output) == {"n1": "swapped", "n2": "swapped", "n3": "swapped", "n4": "started"}
     assert_nothing_noticed(watched.result)
     assert watched.result.by_node["n4"] > 0
+
+
+def renamed(inventory: dict[str, object], names: dict[str, str]) -> dict[str, object]:
+    """The same machines under other names."""
+    nodes = inventory["nodes"]
+    assert isinstance(nodes, dict)
+    return {**inventory, "nodes": {names.get(name, name): node for name, node in nodes.items()}}
+
+
+def by_address(cluster: Cluster) -> dict[str, str]:
+    """SSH settings that know the machines by their addresses alone, and not by what they were called."""
+    path = cluster.path.with_name("ssh_by_address")
+    path.write_text(re.sub(r"^Host n\d ", "Host ", cluster.lab.ssh_config.read_text(), flags=re.MULTILINE))
+    return {"config": str(path)}
+
+
+@pytest.mark.parametrize("names", [{"n4": "web"}, {"n1": "n2", "n2": "n1"}], ids=["one", "two exchanged"])
+def test_another_name_is_no_event(
+    cluster: Cluster, inventory: dict[str, object], names: dict[str, str]
+) -> None:
+    """Heartbeats go on: no line of keepalived's configuration has changed but comments."""
+    ids = set(cluster.ids.values())
+    inventory["ssh"] = by_address(cluster)
+    with under_probes(cluster) as watched:
+        output = apply(cluster, renamed(inventory, names))
+    rows = [line.split() for line in output.splitlines()]
+    assert {row[0] for row in rows if row[1:2] == ["swapped"]} >= set(cluster.ids)
+    assert_nothing_noticed(watched.result)
+    assert set(cluster.ids.values()) == ids
+    assert all(cluster.alive(node) == ids for node in cluster.lab.nodes)
+
+
+def test_names_that_lead_to_other_machines_change_nothing(
+    cluster: Cluster, inventory: dict[str, object]
+) -> None:
+    """ssh_config still has the old names: each of the two machines would get the other's files."""
+    before = {node: cluster.state(node)["generation"] for node in cluster.lab.nodes}
+    cluster.path.write_text(yaml.safe_dump(renamed(inventory, {"n1": "n2", "n2": "n1"})))
+    with under_probes(cluster) as watched:
+        refused = cluster.cli("apply", "--yes", str(cluster.path), expect=(1,))
+    assert "this host has no address 192.0.2.2 on eth0: does SSH reach the right machine for n1?" in " ".join(
+        (refused.stdout + refused.stderr).split()
+    )
+    assert_nothing_noticed(watched.result)
+    assert {node: cluster.state(node)["generation"] for node in cluster.lab.nodes} == before
 
 
 def test_virtual_address_added_in_place(cluster: Cluster, inventory: dict[str, object]) -> None:

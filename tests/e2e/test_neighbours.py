@@ -17,7 +17,7 @@ from trscaler_gen.facts import ROOT, RUNTIME
 from trscaler_gen.lockfile import lock_path, write_lock
 from trscaler_gen.pipeline import compile_inventory
 
-from .by_hand import CLUSTER, HOME, NODE, Site, deploy_script, running_site
+from .by_hand import CLUSTER, HOME, NEVER_S, NODE, TOKEN, Site, deploy_script, running_site
 from .cluster import eventually
 
 OTHER = "other"
@@ -96,6 +96,7 @@ def pair(lab_pair: Pair) -> Iterator[Pair]:
     for bundle in (lab_pair.same_ids, lab_pair.other):
         stage(site, OTHER, bundle)
     yield lab_pair
+    site.release()
     site.sh(f"sh {script(OTHER, lab_pair.other)} down; rm -rf {ROOT}/{OTHER} {RUNTIME}/{OTHER}")
 
 
@@ -164,8 +165,8 @@ def test_what_a_cluster_may_go_back_to_is_its_own_still(pair: Pair) -> None:
     site = pair.site
     site.call(pair.claim, "up")
     site.take_lock()
-    site.call(pair.ours, "swap", "0123456789ab", "900")
+    site.call(pair.ours, "swap", TOKEN, NEVER_S)
     refused = site.sh(f"sh {script(OTHER, pair.other)} up 2>&1 || echo refused")
     assert f"cluster {CLUSTER} has the address {SHARED} on eth0 already" in refused
-    site.call(pair.ours, "confirm", "0123456789ab")
+    site.call(pair.ours, "confirm", TOKEN)
     site.sh(f"sh {script(OTHER, pair.other)} up")

@@ -28,6 +28,8 @@ SERIAL=1
 TAG=e1ee4677
 TABLE=trscaler_golden
 UNIT=trscaler-gen-golden
+# The host's own: its heartbeats come from it.
+ADDRESS=192.0.2.12
 ADDRESSES='192.0.2.100 192.0.2.101 2001:db8::100'
 HAS_IPV6=yes
 # All of the cluster, this node's among them.
@@ -831,12 +833,21 @@ is_old() { [ -n "$(find "$1" -maxdepth 0 -mmin +60)" ]; }
 
 check() {
     require_link
+    require_address
     (cd "$HERE" && sha256sum --check --strict --quiet MANIFEST) || die "files are damaged: apply again"
     check_rulesets
     check_keepalived
     check_health_program
     check_neighbours
     say "generation ${HERE##*/} is good"
+}
+
+# Names may lead SSH to another machine than the inventory means. Two that got each other's files would answer for each
+# other's buckets, and each would send heartbeats from an address that it has not.
+require_address() {
+    case $(ip -o -4 addr show dev "$LINK") in *" inet $ADDRESS"[/\ ]*) return ;; esac
+    die "this host has no address $ADDRESS on $LINK: does SSH reach the right machine for $NODE? Otherwise mend" \
+        "nodes.$NODE.address, or the host"
 }
 
 # Loading it for real, in a network of its own, is the better check, and leaves what is to be remembered. Where
