@@ -74,20 +74,15 @@ def no_nft(site: Site, change: Change) -> Undo:
     return lambda: site.sh(change.joins, "umount /usr/sbin/nft")
 
 
-def old_nft(site: Site, change: Change) -> Undo:
-    says = "echo 'nftables v0.9.8 (E.D.S.)'"
-    return site.replace_tool(VICTIM, "nft", f'[ "$*" != --version ] || exec {says}; exec "$REAL" "$@"')
-
-
-def old_keepalived(site: Site, change: Change) -> Undo:
-    says = "echo 'Keepalived v2.0.20'"
-    return site.replace_tool(VICTIM, "keepalived", f'[ "$*" != --version ] || exec {says}; exec "$REAL" "$@"')
-
-
-def old_kernel(site: Site, change: Change) -> Undo:
+def too_old(site: Site, change: Change) -> Undo:
+    """All three at once: an old distribution."""
     release = "/proc/sys/kernel/osrelease"
     site.sh(VICTIM, f"echo 5.10.0-28-amd64 >/run/osrelease && mount --bind /run/osrelease {release}")
-    return lambda: site.sh(VICTIM, f"umount {release}")
+    undo = [
+        site.replace_tool(VICTIM, name, f'[ "$*" != --version ] || exec echo "{says}"; exec "$REAL" "$@"')
+        for name, says in (("nft", "nftables v0.9.8 (E.D.S.)"), ("keepalived", "Keepalived v2.0.20"))
+    ]
+    return lambda: (site.sh(VICTIM, f"umount {release}"), *(take_back() for take_back in undo))
 
 
 def link_missing(site: Site, change: Change) -> Undo:
@@ -117,9 +112,15 @@ FAULTS = [
     Fault(authentication_refused, ("1 key refused", "ssh-copy-id")),
     Fault(sudo_wants_a_password, ("sudo wants a password from ops", "line: ops ALL=(root) NOPASSWD: ALL")),
     Fault(no_nft, ("not installed: nft", "install it"), of_joining=True),
-    Fault(old_nft, ("nftables v0.9.8", "at least 1.0.6 is needed", "install a newer nftables")),
-    Fault(old_keepalived, ("Keepalived v2.0.20", "at least 2.2.7 is needed", "install a newer keepalived")),
-    Fault(old_kernel, ("kernel 5.10.0-28-amd64", "at least 5.16 is needed", "boot a newer kernel")),
+    Fault(
+        too_old,
+        (
+            "nftables v0.9.8 (E.D.S.): at least 1.0.6 is needed",
+            "Keepalived v2.0.20: at least 2.2.7 is needed",
+            "kernel 5.10.0-28-amd64: at least 5.16 is needed",
+            "install a newer keepalived",
+        ),
+    ),
     Fault(link_missing, ("it has no link eth7", "bring the link up"), of_joining=True),
     Fault(disk_full, ("64 KiB free below /etc/trscaler-gen", "free space there"), of_joining=True),
 ]
