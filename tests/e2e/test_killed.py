@@ -97,7 +97,7 @@ def test_killed_and_nobody_helps(site: Site) -> None:
         assert "n1, n2: a change by another run was not confirmed yet" in " ".join(refused.stdout.split())
         assert re.search(r"node\.sh revert [0-9a-f]{12}", refused.stdout)
         site.await_rest()
-        assert time.monotonic() - began < 20
+        assert time.monotonic() - began < 40  # and not the default's 60
         assert new_ones(site, change) == {change.leaves}
         assert site.sh(VICTIM, f"tail -n 1 {HOME}/history").split()[-1] == "timer"
         site.recover()
