@@ -115,6 +115,9 @@ def test_health_check_puts_the_rules_back_where_no_watcher_lives(cluster: Cluste
     cluster.lab.exec("n2", ["sh", "-c", "kill -- -$(cat /run/trscaler-gen/e2e/watch.pid); nft flush ruleset"])
     eventually(lambda: cluster.state("n2")["ruleset"] == "intact", "the rules are back")
     cluster.script("n2", "up")  # and the watcher
+    # While it was naked it may have shown the switch its inner MAC.
+    forget = "for port in /sys/class/net/*/brport/flush; do echo 1 >$port; done"
+    cluster.lab.exec("switch", ["sh", "-c", forget])
 
 
 def test_two_flushes_in_a_row_heal_too(cluster: Cluster) -> None:
