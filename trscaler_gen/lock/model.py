@@ -47,6 +47,12 @@ class Lock:
     """What one cluster keeps; nodes and retired are sorted by id, ``orders`` has one entry per bucket.
 
     ``ancestors`` are the fingerprints of the MAX_ANCESTORS locks before this one, the last one first.
+
+    ``before`` has as many entries as ``orders``, each with the same ids, or none at all. With it a node holds
+    two placements: it begins with ``before``, and uses ``orders`` once it has *switched*, which all nodes do
+    at the same moment (data-path, section 7). ``switch`` is the serial at which ``orders`` last changed among
+    nodes that stay; a switch that was made under this number stays made. It is 0 exactly where ``before`` is
+    empty. After the switch ``before`` tells who has the connections of old.
     """
 
     cluster: str
@@ -64,6 +70,8 @@ class Lock:
     retired: tuple[RetiredNode, ...]
     removals: int
     orders: tuple[Order, ...] = field(repr=False)
+    before: tuple[Order, ...] = field(default=(), repr=False)
+    switch: int = 0
 
     @property
     def buckets(self) -> int:
@@ -92,8 +100,8 @@ class Lock:
         return {node.address: node.node_id for node in self.nodes}
 
     def with_orders(self, orders: tuple[Order, ...]) -> Lock:
-        """Copy the lock with other orders."""
-        return replace(self, orders=orders)
+        """Copy the lock with these orders alone: there is nothing to switch."""
+        return replace(self, orders=orders, before=(), switch=0)
 
 
 def forget_retired(lock: Lock, node_ids: Collection[int]) -> Lock:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address
 from typing import TypeVar, cast, get_args
 
@@ -22,7 +22,7 @@ from trscaler_gen.lock.model import (
     LockedNode,
     RetiredNode,
 )
-from trscaler_gen.lock.text import DIGEST, VERSION, bucket_names, digest
+from trscaler_gen.lock.text import BEFORE, DIGEST, VERSION, bucket_names, digest
 from trscaler_gen.mac import HardwareAddress
 from trscaler_gen.placement import MAX_ID, Order
 
@@ -31,9 +31,10 @@ _MOST_REPORTED = 10
 _RESTORE = "restore the lock from version control; it is never edited by hand"
 _CONFLICT = re.compile(r"(<{7}|={7}|>{7}|\|{7})( |$)")
 _SCALARS = ("version", "digest", "cluster", "epoch", "serial", "ancestors", "seed", "hash-input", "buckets")
-_NUMBERS = ("interval-ms", "missed", "first-vrid", "removals")
+_NUMBERS = ("switch", "interval-ms", "missed", "first-vrid", "removals")
 _KEYS = re.compile(
-    rf"(?:{'|'.join((*_SCALARS, *_NUMBERS))}|mac-mode|cluster-mac|(?:node|retired) \d+|\d{{4,5}})"
+    rf"(?:{'|'.join((*_SCALARS, *_NUMBERS))}|mac-mode|cluster-mac|(?:node|retired) \d+"
+    rf"|(?:{BEFORE} )?\d{{4,5}})"
 )
 _FINGERPRINT = re.compile(r"[0-9a-f]{12}")
 
@@ -128,11 +129,14 @@ def parse_lock(text: str, source: str) -> Lock:
         orders=(),
     )
     report.stop_if_any()
-    orders = _read_orders(entries, buckets, frozenset(node.node_id for node in nodes))
+    ids = frozenset(node.node_id for node in nodes)
+    lock = lock.with_orders(_read_orders(entries, buckets, ids))
+    report.stop_if_any()
+    lock = _with_switch(entries, lock, ids)
     report.stop_if_any()
     _check_digest(report, entries)
     report.stop_if_any()
-    return lock.with_orders(orders)
+    return lock
 
 
 def _refuse_foreign(report: _Report) -> None:
@@ -188,6 +192,25 @@ def _read_orders(entries: _Entries, buckets: int, ids: frozenset[int]) -> tuple[
     for extra in sorted(key for key in found.keys() - set(names) if key.isdecimal()):
         report.add(found[extra][0], f"there is no bucket {extra}: the lock has {buckets}")
     return tuple(_read_order(report, name, *found[name], ids) for name in names if name in found)
+
+
+def _with_switch(entries: _Entries, lock: Lock, ids: frozenset[int]) -> Lock:
+    """Add the orders until the switch; those of buckets that are not listed are the same."""
+    report, found = entries.report, entries.found
+    listed = [key for key in found if key.startswith(f"{BEFORE} ")]
+    if "switch" not in found:
+        for key in listed:
+            report.add(found[key][0], f"{key}: the lock knows of no switch")
+        return lock
+    names = [f"{BEFORE} {name}" for name in bucket_names(lock.buckets)]
+    for key in sorted(set(listed) - set(names)):
+        report.add(found[key][0], f"there is no bucket {key.split()[1]}: the lock has {lock.buckets}")
+    before = tuple(
+        _read_order(report, name, *found[name], ids) if name in found else order
+        for name, order in zip(names, lock.orders, strict=True)
+    )
+    switch = entries.read("switch", lambda value: _in_range(value, 1, lock.serial), lock.serial)
+    return replace(lock, before=before, switch=switch)
 
 
 def _read_order(report: _Report, name: str, number: int, value: str, ids: frozenset[int]) -> Order:

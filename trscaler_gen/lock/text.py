@@ -13,6 +13,8 @@ from trscaler_gen.lock.model import Lock, carried
 
 VERSION = 1
 DIGEST = "digest: "
+#: before the number of a bucket: its order until the switch
+BEFORE = "before"
 
 
 def render_lock(lock: Lock) -> str:
@@ -46,6 +48,7 @@ def _scalar_lines(lock: Lock) -> list[str]:
         f"cluster: {lock.cluster}",
         f"epoch: {lock.epoch}",
         f"serial: {lock.serial}",
+        *_switch_lines(lock),
         *_ancestor_lines(lock),
         f"seed: 0x{lock.seed:08x}",
         f"hash-input: {lock.hash_input}",
@@ -58,6 +61,12 @@ def _scalar_lines(lock: Lock) -> list[str]:
         "# nodes removed since the orders were made: each one leaves the shares a little less even",
         f"removals: {lock.removals}",
     ]
+
+
+def _switch_lines(lock: Lock) -> list[str]:
+    if not lock.switch:
+        return []
+    return ["# the serial at which nodes that stay last changed places", f"switch: {lock.switch}"]
 
 
 def _ancestor_lines(lock: Lock) -> list[str]:
@@ -77,6 +86,11 @@ def _order_lines(lock: Lock) -> Iterator[str]:
     yield "# bucket: ids of the nodes in order of preference; the first one alive owns the bucket"
     for name, order in zip(bucket_names(lock.buckets), lock.orders, strict=True):
         yield f"{name}: {' '.join(map(str, order))}"
+    if lock.switch:
+        yield "# before NUMBER: the order of a bucket until the switch, where it is another one"
+        for name, order, before in zip(bucket_names(lock.buckets), lock.orders, lock.before, strict=True):
+            if before != order:
+                yield f"{BEFORE} {name}: {' '.join(map(str, before))}"
 
 
 def bucket_names(buckets: int) -> list[str]:
