@@ -8,7 +8,7 @@ The difference must cover the kernel's rounding of set timeouts to jiffies (4 ms
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 
@@ -26,6 +26,9 @@ MAX_DEVICE_NAME = 15
 SERIAL_MARK = int.from_bytes(b"TS") << 16
 #: a swap reaches all nodes in less, one after the other
 ABREAST_MS = 5000
+#: what tells the host's rules how a packet came in: 16 bits that nobody else is likely to use
+KEEPER_MARK = SERIAL_MARK | 1
+NEWCOMER_MARK = SERIAL_MARK | 2
 #: only MASTER or FAULT are ever meant; 255 could not be demoted and 0 says goodbye
 VRRP_PRIORITY = 100
 #: an operator waits no longer than this for a node to serve
@@ -64,7 +67,12 @@ class Leases:
 
 @dataclass(frozen=True)
 class NodePlan:
-    """Everything that the templates need for one node; equal plans render to equal bytes."""
+    """Everything that the templates need for one node; equal plans render to equal bytes.
+
+    ``before``: the orders that nodes use until the switch to ``ranks``; empty if there is none under way.
+    ``switch``: the serial at which ownership last moved between living nodes, 0 if it never did.
+    ``handed_over``: buckets that this node gives to nodes which are new at this serial.
+    """
 
     source: str
     cluster: str
@@ -88,10 +96,18 @@ class NodePlan:
     leases: Leases
     peers: tuple[Peer, ...]
     ranks: tuple[Rank, ...]
+    before: tuple[Rank, ...]
+    switch: int
+    handed_over: tuple[int, ...]
+    preserves: bool
+    keep_s: int
+    drain_before_stop_s: int
     health_command: tuple[str, ...]
     health_interval_s: int
     health_timeout_s: int
     vrrp_priority: int = VRRP_PRIORITY
+    keeper_mark: int = KEEPER_MARK
+    newcomer_mark: int = NEWCOMER_MARK
 
     def __repr__(self) -> str:
         """Leave the seed out: it is a secret."""
@@ -120,6 +136,16 @@ class NodePlan:
     def marks_ahead(self) -> tuple[int, int]:
         """The marks of higher serials, first and last; there always is a higher one."""
         return self.mark + 1, SERIAL_MARK | (MAX_SERIAL + 1)
+
+    @property
+    def switched_stamp(self) -> int:
+        """The IP identification by which this node's heartbeats say that it uses the new placement."""
+        return self.last_stamp
+
+    @property
+    def marks_of_switch(self) -> tuple[int, int]:
+        """The marks of senders that can mean this switch of placement by it, first and last."""
+        return SERIAL_MARK | self.switch, SERIAL_MARK | (MAX_SERIAL + 1)
 
     @property
     def abreast_ms(self) -> int:
@@ -188,7 +214,8 @@ def plan_nodes(inventory: Inventory, lock: Lock) -> tuple[NodePlan, ...]:
     """Decide what each node of the inventory runs, in the inventory's order."""
     by_name = {node.name: node for node in lock.nodes}
     ranks = _ranks(lock.orders)
-    return tuple(_plan_node(inventory, lock, by_name[name], ranks) for name in inventory.nodes)
+    before = _ranks(lock.before)
+    return tuple(_plan_node(inventory, lock, by_name[name], ranks, before) for name in inventory.nodes)
 
 
 def leases(interval_ms: int, missed: int) -> Leases:
@@ -214,7 +241,11 @@ def table_name(cluster: str) -> str:
 
 
 def _plan_node(
-    inventory: Inventory, lock: Lock, node: LockedNode, ranks: Mapping[int, tuple[Rank, ...]]
+    inventory: Inventory,
+    lock: Lock,
+    node: LockedNode,
+    ranks: Mapping[int, tuple[Rank, ...]],
+    before: Mapping[int, tuple[Rank, ...]],
 ) -> NodePlan:
     health = inventory.health_of(node.name)
     peers = tuple(_peer(inventory, other) for other in lock.nodes if other.node_id != node.node_id)
@@ -241,6 +272,12 @@ def _plan_node(
         leases=leases(inventory.heartbeat.interval_ms, inventory.heartbeat.missed),
         peers=peers,
         ranks=ranks[node.node_id],
+        before=before.get(node.node_id, ()),
+        switch=lock.switch,
+        handed_over=_handed_over(lock, node.node_id),
+        preserves=inventory.connections == "preserve",
+        keep_s=inventory.keep_connections_s,
+        drain_before_stop_s=inventory.drain_before_stop_s,
         health_command=health.command if health else (),
         health_interval_s=health.interval_s if health else RULESET_CHECK.interval_s,
         health_timeout_s=health.timeout_s if health else RULESET_CHECK.timeout_s,
@@ -253,6 +290,22 @@ def _peer(inventory: Inventory, node: LockedNode) -> Peer:
 
 def _vrid(inventory: Inventory, node: LockedNode) -> int:
     return inventory.heartbeat.first_vrid + node.node_id - 1
+
+
+def _handed_over(lock: Lock, node_id: int) -> tuple[int, ...]:
+    """Find the buckets whose first node is new at this serial, and whose next one is this node.
+
+    An idle connection in them shows no packet between the swap and the newcomer's first heartbeat.
+    """
+    new = {node.node_id for node in lock.nodes if node.since == lock.serial > 1}
+    if not new:
+        return ()
+    orders = lock.before or lock.orders
+    return tuple(bucket for bucket, order in enumerate(orders) if _gives(order, new, node_id))
+
+
+def _gives(order: Sequence[int], new: Set[int], node_id: int) -> bool:
+    return order[0] in new and next((other for other in order if other not in new), None) == node_id
 
 
 def _ranks(orders: Sequence[tuple[int, ...]]) -> dict[int, tuple[Rank, ...]]:

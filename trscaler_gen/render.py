@@ -61,7 +61,13 @@ def template_folder() -> Path:
 
 def render_node(plan: NodePlan) -> dict[str, bytes]:
     """Render every file of one node, by file name."""
-    facts = {"plan": plan, "version": __version__, "hashed": _HASHED[plan.hash_input]}
+    facts = {
+        "plan": plan,
+        "version": __version__,
+        "hashed": _HASHED[plan.hash_input],
+        "shared4": [address for address in plan.virtual_addresses if address.version == 4],
+        "shared6": [address for address in plan.virtual_addresses if address.version == 6],
+    }
     ruleset = _render(_RULESET, facts, tag=_NO_TAG_YET)
     tag = hashlib.sha256(ruleset.encode()).hexdigest()[:8]
     texts = {"ruleset.nft": ruleset.replace(_NO_TAG_YET, tag)}
@@ -91,6 +97,7 @@ def _environment() -> jinja2.Environment:
         "hex_range": lambda ends: f"0x{ends[0]:08x}-0x{ends[1]:08x}",
         "mac_number": lambda mac: f"0x{mac.value:012x}",
         "elements": _elements,
+        "kept_buckets": _kept_buckets,
         "seconds": lambda milliseconds: f"{milliseconds / 1000:g}",
     }
     return environment
@@ -112,6 +119,11 @@ def _elements(rank: Rank) -> str:
     """Lay a rank map's elements out, eight in a line."""
     cells = [_cells[owner] for owner in rank.owners]
     return ",\n".join(_lines(cells))
+
+
+def _kept_buckets(buckets: Iterable[int], keep_s: int) -> str:
+    """Lay out elements of a set of buckets, with the time for which they stay."""
+    return ",\n".join(line[8:] for line in _lines([f"{bucket} timeout {keep_s}s" for bucket in buckets]))
 
 
 def _lines(cells: list[str]) -> Iterable[str]:

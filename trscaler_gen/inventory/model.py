@@ -240,6 +240,31 @@ class Inventory(Model):
         Health | None,
         Field(description="A check that takes a node out while it fails; without it only the node's own."),
     ] = None
+    connections: Annotated[
+        Literal["preserve", "hash-only"],
+        Field(
+            description="preserve: a TCP connection stays with its node when a change moves its bucket. "
+            "hash-only: it breaks; no connection is tracked."
+        ),
+    ] = "preserve"
+    keep_connections_s: Annotated[
+        int,
+        Field(
+            ge=10,
+            le=86_400,
+            strict=True,
+            description="Seconds for which a connection stays with its node after its bucket has moved.",
+        ),
+    ] = 3600
+    drain_before_stop_s: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=3600,
+            strict=True,
+            description="Seconds that a node which is stopped waits for its connections to end.",
+        ),
+    ] = 30
     ssh: Annotated[Ssh, Field(description="How to reach the nodes.")] = Ssh()
     nodes: Annotated[
         dict[NodeName, Node],

@@ -8,6 +8,10 @@
 #   down [TOKEN SECONDS]   say goodbye, then take everything away
 #   confirm TOKEN          let the change stay; without this the node goes back SECONDS after it began
 #   revert TOKEN           go back now to what ran before
+#   drain [force]          let new connections go elsewhere; those that are here stay, also across a reboot
+#   undrain                take new connections again
+#   held                   how many TCP connections to the shared addresses are here
+#   switch                 let the whole cluster go over to the newer of two placements
 #   record CHANGE WHO      write down what was applied, and remove old generations
 #   erase    remove every trace of the cluster from a node that is down
 #   state    what runs, as key=value lines
@@ -25,16 +29,23 @@ NODE=alpha
 NODE_ID=1
 EPOCH=1
 SERIAL=1
-TAG=1a6f70bb
+# The serial at which buckets last moved between living nodes, and whether the placement of before is here as well.
+SWITCH=0
+TWO_PLACEMENTS=no
+PRESERVES=yes
+TAG=fe9b2203
 TABLE=trscaler_golden
 UNIT=trscaler-gen-golden
 # The host's own: its heartbeats come from it.
 ADDRESS=192.0.2.11
 ADDRESSES='192.0.2.100 192.0.2.101 2001:db8::100'
+# As /proc/net/nf_conntrack writes them.
+LONG_ADDRESSES='192.0.2.100 192.0.2.101 2001:0db8:0000:0000:0000:0000:0000:0100'
 HAS_IPV6=yes
 # All of the cluster, this node's among them.
 VRIDS='70 71 72'
 HEALTH_PROGRAM=/usr/local/bin/app-ok
+DRAIN_BEFORE_STOP_S=30
 # By then a healthy node has sent its first heartbeat.
 SERVES_WITHIN_S=5
 # What cannot change under a running cluster: link, macvlan, cluster MAC, inner MAC, mode.
@@ -140,14 +151,17 @@ load() {
 # What the kernel has of our table, without leases. The rank maps are constant: the kernel refuses to change
 # them, so the rules are all that can be altered. "list table", "list tables", "list counters" and "get element"
 # read every map's elements, even when told not to show them: 45 ms with 32 nodes, where this takes 9.
-kernel_listing() { nft -t list ruleset netdev; }
+kernel_listing() {
+    nft -t list ruleset netdev
+    [ "$PRESERVES" = no ] || nft -t list table inet "$TABLE" 2>/dev/null || :
+}
 
 # What the listing has to be: the same files in a network of their own, where nobody else loads or flushes.
 # Taking it from the kernel after a load would take somebody's flush in between for the truth.
 expected_listing() {
     # shellcheck disable=SC2016  # the inner shell's words
     unshare --net sh -c 'ip link set dev lo name "$1" && nft -I "$2" -D "hwaddr=$3" -f "$2/boot.nft" &&
-        nft -s -t list ruleset netdev' sh "$LINK" "$HERE" "$(hardware_address)"
+        nft -s -t list ruleset' sh "$LINK" "$HERE" "$(hardware_address)"
 }
 
 # Where `check` leaves it for the load that follows.
@@ -170,6 +184,7 @@ remember() {
 remember_generation() {
     printf '%s\n' "$EPOCH" >"$RUN/epoch"
     printf '%s\n' "$SERIAL" >"$RUN/serial"
+    printf '%s\n' "$SWITCH" >"$RUN/switch"
     printf '%s\n' "${HERE##*/}" >"$RUN/loaded"
 }
 
@@ -214,9 +229,28 @@ is_intact() {
 
 # Peers count as alive for one lease: a node that knows nothing must not claim everything.
 load_boot() {
-    load -f "$HERE/boot.nft" || return 1
+    { printf 'include "%s/boot.nft"\n' "$HERE" && lasting_elements; } | load -f - || return 1
     remember
 }
+
+# What its operator and its peers have told this node, and what outlives the kernel's tables.
+lasting_elements() {
+    ! is_drained || printf 'add element netdev %s drained { %s }\n' "$TABLE" "$NODE_ID"
+    [ "$TWO_PLACEMENTS" = yes ] || return 0
+    read_word "$ROOT/switched"
+    [ "$WORD" != "$SWITCH" ] || printf 'add element netdev %s switched { "%s" }\n' "$TABLE" "$LINK"
+}
+
+# File WORD in $ROOT, so that it lasts.
+write_down() {
+    if ! { printf '%s\n' "$2" >"$ROOT/$1" && sync -- "$ROOT/$1"; } 2>/dev/null; then
+        rm -f "$ROOT/$1"
+        note "$ROOT/$1 cannot be written: is there room?"
+        return 1
+    fi
+}
+
+is_drained() { [ -e "$ROOT/drained" ]; }
 
 # Maps and sets of the generation that runs now; ours have another tag.
 old_objects() {
@@ -234,6 +268,12 @@ swap_transaction() {
     read_word "$RUN/epoch"
     if [ "$WORD" != "$EPOCH" ]; then
         printf 'include "%s/peers.nft"\nadd element netdev %s announcing { %s }\n' "$HERE" "$TABLE" "$NODE_ID"
+    fi
+    # A switch that was made under this number stays made; of another one nothing is known yet.
+    read_word "$RUN/switch"
+    if [ "$TWO_PLACEMENTS" = yes ] && [ "$WORD" != "$SWITCH" ]; then
+        printf 'flush set netdev %s switched\n' "$TABLE"
+        lasting_elements
     fi
 }
 
@@ -571,6 +611,78 @@ look_at_units() {
     for unit in "$HERE/$UNIT"*.service; do
         cmp -s "$unit" "/etc/systemd/system/${unit##*/}" || UNITS=altered
     done
+}
+
+# --- draining and switching ------------------------------------------------------------------------
+
+# Sets HELD to the TCP connections to the shared addresses that are on this node: its own sockets, and what it
+# passes on under another address, of which only conntrack knows.
+count_held() {
+    HELD=$({ ss -Htn; cat /proc/net/nf_conntrack 2>/dev/null; } | awk -v shared="$ADDRESSES" -v long="$LONG_ADDRESSES" '
+        BEGIN { split(shared, words); for (i in words) local[words[i]] = 1
+                split(long, words); for (i in words) target[words[i]] = 1 }
+        $1 ~ /^(ESTAB|SYN-RECV|CLOSE-WAIT|FIN-WAIT-1)$/ {
+            address = $4
+            sub(/:[0-9]+$/, "", address)
+            gsub(/^\[|\]$|^\[?::ffff:/, "", address)
+            sub(/%.*/, "", address)
+            if (address in local) count++
+        }
+        $3 == "tcp" && $6 ~ /^(SYN_RECV|ESTABLISHED|CLOSE_WAIT|FIN_WAIT)$/ {
+            seen = 0
+            for (i = 7; i <= NF; i++) {
+                if ($i ~ /^src=/) source[++seen] = substr($i, 5)
+                if ($i ~ /^dst=/ && seen == 1) destination = substr($i, 5)
+            }
+            if (destination in target && source[2] != destination) count++
+        }
+        END { print count + 0 }')
+}
+
+has_living_peer() {
+    for peer in $(members_of alive); do
+        [ "$peer" = "$NODE_ID" ] || return 0
+    done
+    return 1
+}
+
+is_member() { case $(members_of "$1") in *" $NODE_ID "*) ;; *) return 1 ;; esac; }
+
+# Waits until this node's id is in set $1; no longer than heartbeats take to leave.
+await_member() {
+    tries=$((SERVES_WITHIN_S * 10))
+    until is_member "$1"; do
+        tries=$((tries - 1))
+        [ "$tries" -gt 0 ] || return 1
+        sleep 0.1
+    done
+}
+
+# What is open when a node is stopped is given time to end: its peers take what is new meanwhile.
+leave() {
+    if [ "$PRESERVES" = no ] || [ -e "$RUN/left" ] || ! is_loaded || ! has_living_peer; then return 0; fi
+    if ! is_member alive && ! is_member draining; then return 0; fi
+    count_held
+    [ "$HELD" -gt 0 ] || return 0
+    note "$HELD connections are here: waiting for them up to $DRAIN_BEFORE_STOP_S s"
+    nft add element netdev "$TABLE" drained "{ $NODE_ID }" || return 0
+    tries=$((DRAIN_BEFORE_STOP_S * 2))
+    while [ "$tries" -gt 0 ] && [ "$HELD" -gt 0 ]; do
+        sleep 0.5
+        count_held
+        tries=$((tries - 1))
+    done
+    [ "$HELD" = 0 ] || note "$HELD connections are left and break now"
+}
+
+uses_new_placement() { case $(nft list set netdev "$TABLE" switched 2>/dev/null) in *"\"$LINK\""*) ;; *) return 1 ;; esac; }
+
+# Sets PLACEMENT: the only one there is, or the one before or after a switch.
+look_at_placement() {
+    PLACEMENT=only
+    [ "$TWO_PLACEMENTS" = yes ] || return 0
+    PLACEMENT=before
+    ! uses_new_placement || PLACEMENT=after
 }
 
 # --- generations -----------------------------------------------------------------------------------
@@ -949,9 +1061,9 @@ detach() {
     lock
     ip link del dev "$DEVICE" 2>/dev/null || :
     ! accepts_cluster_mac || bridge fdb del "$CLUSTER_MAC" dev "$LINK" self || :
-    nft delete table netdev "$TABLE" 2>/dev/null || :
+    for family in netdev inet; do nft delete table "$family" "$TABLE" 2>/dev/null || :; done
     restore_link_settings
-    for name in settings-before listing loaded epoch serial changing heartbeat.conf heartbeat rules-read; do
+    for name in settings-before listing loaded epoch serial switch left changing heartbeat.conf heartbeat rules-read; do
         rm -f "$RUN/$name"
     done
 }
@@ -1010,6 +1122,7 @@ swap() {
 
 # Heartbeats first: the last one has priority 0, and peers take over while this node still has its rules.
 down() {
+    if [ "$RETURNING" = no ]; then leave && : >"$RUN/left"; fi
     lock
     open_change - "$@"
     begin_change
@@ -1107,6 +1220,68 @@ come_back() {
     change_is_back "$3"
 }
 
+drain() {
+    lock
+    yield_to_current drain "$@"
+    is_loaded || die "nothing runs here"
+    ! is_drained || { say "drained already"; return; }
+    [ "${1:-}" = force ] || has_living_peer ||
+        die "no other node is alive: nobody would take new connections (drain force does it all the same)"
+    write_down drained "$(date -u +%Y-%m-%dT%H:%M:%SZ)" || die "nothing was changed"
+    if ! nft add element netdev "$TABLE" drained "{ $NODE_ID }"; then
+        rm -f "$ROOT/drained"
+        die "nft refuses it; nothing was changed"
+    fi
+    unlock
+    count_held
+    if await_member draining; then
+        say "drained: new connections go elsewhere, $HELD are here"
+    else
+        say "drained, though no heartbeat has left since: this node takes no connections, and keeps none"
+    fi
+}
+
+undrain() {
+    lock
+    yield_to_current undrain
+    is_loaded || die "nothing runs here"
+    is_drained || say "not drained"
+    rm -f "$ROOT/drained"
+    sync -- "$ROOT"
+    printf '%s element netdev %s drained { %s }\n' add "$TABLE" "$NODE_ID" delete "$TABLE" "$NODE_ID" | nft -f -
+    unlock
+    say "$(await_serving)"
+}
+
+held() {
+    count_held
+    echo "$HELD"
+}
+
+# The switch goes out with this node's next heartbeat, and all nodes with it. On a node that has gone over it only
+# makes this last.
+switch() {
+    find_loaded
+    [ "$LOADED" = "${HERE##*/}" ] || die "generation ${HERE##*/} does not run here"
+    [ "$TWO_PLACEMENTS" = yes ] || { say "there is one placement: nothing to switch"; return; }
+    if ! uses_new_placement; then
+        nft add element netdev "$TABLE" pending "{ $NODE_ID }"
+        tries=50
+        until uses_new_placement; do
+            tries=$((tries - 1))
+            [ "$tries" -gt 0 ] || { take_back_pending && die "no heartbeat has left for 5 s: nothing was switched"; }
+            sleep 0.1
+        done
+    fi
+    lock
+    write_down switched "$SWITCH" || die "switched, but a reboot may forget it"
+    say "switched"
+}
+
+take_back_pending() {
+    printf '%s element netdev %s pending { %s }\n' add "$TABLE" "$NODE_ID" delete "$TABLE" "$NODE_ID" | nft -f -
+}
+
 record() {
     lock
     find_current
@@ -1153,7 +1328,7 @@ rules_hold() {
 # Another generation may have come while this one waited for the lock: its addresses and rules are the right ones.
 yield_to_current() {
     find_current
-    [ -z "$NOW" ] || [ "$NOW" = "${HERE##*/}" ] || { unlock && exec sh "$ROOT/current/node.sh" "$1"; }
+    [ -z "$NOW" ] || [ "$NOW" = "${HERE##*/}" ] || { unlock && exec sh "$ROOT/current/node.sh" "$@"; }
 }
 
 health() {
@@ -1184,14 +1359,15 @@ notify() {
 
 # Added first: to delete what has just expired is an error.
 give_up_lease() {
-    printf '%s element netdev %s alive { %s }\n' \
-        add "$TABLE" "$NODE_ID timeout 1s" delete "$TABLE" "$NODE_ID" | nft -f - 2>/dev/null || :
+    for name in settled alive draining; do
+        printf "%s element netdev $TABLE $name { %s }\n" add "$NODE_ID timeout 1s" delete "$NODE_ID"
+    done | nft -f - 2>/dev/null || :
 }
 
 # What happens to our rules, and the line that begins with "#" by which nft ends every transaction.
 # nft and grep would keep lines back until a buffer is full.
 ruleset_events() {
-    stdbuf -oL nft monitor | grep --line-buffered -E "^([a-z]+ (table|chain|rule) netdev $TABLE( |\$)|#)"
+    stdbuf -oL nft monitor | grep --line-buffered -E "^([a-z]+ (table|chain|rule) (netdev|inet) $TABLE( |\$)|#)"
 }
 
 watch() {
@@ -1242,8 +1418,15 @@ state() {
     echo "unconfirmed=$TOKEN"
     echo "return=${OPEN:-none}"
     echo "node_id=$NODE_ID"
-    set_in_order "$alive"
-    echo "alive=$ORDERED"
+    say_members alive "$alive"
+    say_members peers_draining "$(members_of draining | sed "s/ $NODE_ID //")"
+    say_members hosting "$(members_of hosting)"
+    if is_drained; then echo draining=yes; else echo draining=no; fi
+    if is_member joining; then echo joining=yes; else echo joining=no; fi
+    count_held
+    echo "held=$HELD"
+    look_at_placement
+    echo "placement=$PLACEMENT"
     echo "accepted=$ACCEPTED"
     echo "dropped=$DROPPED"
     LAST=${LAST#* * }
@@ -1257,6 +1440,11 @@ say_serving() {
     esac
     echo serving=no
     case $(members_of fenced) in *" $NODE_ID "*) echo fenced=yes ;; *) echo fenced=no ;; esac
+}
+
+say_members() {
+    set_in_order "$2"
+    echo "$1=$ORDERED"
 }
 
 # Sets ORDERED to numbers up to 255, smallest first.
@@ -1282,6 +1470,8 @@ case $verb:$# in
     up:0 | swap:0 | down:0) ;;
     up:2 | swap:2 | down:2) require_word 0-9a-f "$1" && require_word 0-9 "$2" ;;
     confirm:1 | revert:1) require_word 0-9a-f "$1" ;;
+    drain:0 | undrain:0 | held:0 | switch:0 | leave:0) ;;
+    drain:1) [ "$1" = force ] || usage ;;
     record:2) require_word 0-9a-f "$1" && require_word A-Za-z0-9@._- "$2" ;;
     expire:4 | come_back:3) ;; # the timer's
     erase:0 | check:0 | state:0 | health:0 | watch:0 | mend:0 | attach:0 | detach:0 | notify:*) ;;
