@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import sys
+from collections import Counter
 from dataclasses import asdict
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 
 import click
 
-from trscaler_gen.lab import Lab, MemberStatus, ProbeResult
+from trscaler_gen.lab import ConnectionCount, ConnectionsResult, Lab, Load, MemberStatus, ProbeResult
 from trscaler_gen.lab.state import DEFAULT_DIRECTORY, DIRECTORY_VARIABLE
 
 
@@ -120,6 +121,53 @@ def probe(
 
 
 @command.command()
+@click.option(
+    "--long",
+    default=200,
+    show_default=True,
+    type=click.IntRange(0),
+    help="Connections that ask all the time.",
+)
+@click.option(
+    "--idle", default=0, show_default=True, type=click.IntRange(0), help="Connections that seldom ask."
+)
+@click.option(
+    "--sources",
+    default=100,
+    show_default=True,
+    type=click.IntRange(1, 250),
+    help="Source addresses of each family.",
+)
+@click.option("--interval-ms", default=100.0, show_default=True, help="Between requests of a long one.")
+@click.option("--idle-interval-s", default=10.0, show_default=True, help="Between requests of an idle one.")
+@click.option(
+    "--short-interval-ms", default=5.0, show_default=True, help="Between openings of short ones; 0: none."
+)
+@click.option("--life-s", type=float, help="Close long and idle ones after so long, and open them anew.")
+@click.option("--seconds", default=5.0, show_default=True, help="How long to ask.")
+@click.option(
+    "--destination",
+    "destinations",
+    multiple=True,
+    type=AddressParameter(),
+    help="Default: all virtual addresses.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Everything, with each broken connection.")
+def connections(
+    *,
+    interval_ms: float,
+    short_interval_ms: float,
+    destinations: tuple[IPv4Address | IPv6Address, ...],
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Keep TCP connections in use, and count which break. Ctrl-C ends it early."""
+    load = Load(request_interval_ms=interval_ms, short_interval_ms=short_interval_ms or None, **options)
+    result = Lab.load().connecting(load, destinations=destinations).wait()
+    click.echo(json.dumps(result.as_json(), indent=1) if as_json else _connections(result))
+
+
+@command.command()
 @click.option("--json", "as_json", is_flag=True)
 def status(as_json: bool) -> None:
     """Say what runs, and which cables are cut."""
@@ -190,6 +238,27 @@ def _per_source(result: ProbeResult) -> str:
         for source in result.per_source
     ]
     return table(["source", "sent", "lost", "twice", "gap ms", "nodes"], rows)
+
+
+def _connections(result: ConnectionsResult) -> str:
+    heading = ["kind", "family", "opened", "closed", "broken", "answers", "slow", "slowest ms", "nodes"]
+    rows = [_count_row(count) for count in result.counts if count.opened]
+    lines = [table(heading, rows)]
+    why = Counter((broken.reason, broken.doing, broken.node or "nobody") for broken in result.broken)
+    if why:
+        broken_rows = [[str(count), *words] for words, count in sorted(why.items())]
+        lines.append(table(["broken", "how", "waiting for", "held by"], broken_rows))
+    if result.late:
+        lines.append(
+            f"late {result.late} times, by up to {result.worst_late_ms:.0f} ms: the machine is too busy"
+        )
+    return "\n\n".join(lines)
+
+
+def _count_row(count: ConnectionCount) -> list[str]:
+    figures = (count.opened, count.closed, count.broken, count.answered, count.slow)
+    nodes = " ".join(f"{node}:{answers}" for node, answers in count.by_node.items()) or "-"
+    return [count.kind, f"IPv{count.family}", *map(str, figures), f"{count.slowest_ms:.1f}", nodes]
 
 
 def table(heading: list[str], rows: list[list[str]]) -> str:

@@ -22,6 +22,7 @@ from trscaler_gen.errors import OperationError
 from trscaler_gen.inventory.model import Address, Inventory
 from trscaler_gen.lab import members, ssh
 from trscaler_gen.lab.build import build, require_tools, services_ready
+from trscaler_gen.lab.connections import Connections, Load
 from trscaler_gen.lab.network import CLIENT, SWITCH, lab_network
 from trscaler_gen.lab.probe import Probe
 from trscaler_gen.lab.processes import MARKER_VARIABLE, Process, kill_all, lab_processes
@@ -217,6 +218,18 @@ class Lab:
             sources=sources,
             interval_ms=interval_ms,
             seconds=seconds,
+        )
+
+    def connecting(self, load: Load | None = None, *, destinations: Sequence[Address] = ()) -> Connections:
+        """Open TCP connections from the client, and keep them in use in the background.
+
+        To all virtual addresses, if no destination is named; without ``seconds`` it goes on until stopped.
+        """
+        return Connections.start(
+            load or Load(),
+            destinations or self.state.virtual_addresses,
+            client_pid=self._pid(self._member(CLIENT)),
+            environment=members.member_environment(self.directory),
         )
 
     def status(self) -> tuple[MemberStatus, ...]:

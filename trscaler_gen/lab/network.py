@@ -61,7 +61,12 @@ def same_digits(prefix: str, number: int) -> IPv6Address:
 
 
 def source_addresses(family: int, count: int) -> tuple[Address, ...]:
-    """The first ``count`` (1-250) of the client's extra addresses; ``family`` is 4 or 6."""
+    """The first ``count`` of the client's extra addresses; raises OperationError if it has not so many.
+
+    ``family`` is 4 or 6.
+    """
+    if not 1 <= count <= MAX_SOURCES:
+        raise OperationError(f"{count} sources: the client has 1 to {MAX_SOURCES}")
     if family == 4:
         return tuple(SOURCES_4[number] for number in range(1, count + 1))
     return tuple(same_digits("2001:db8:100::", number) for number in range(1, count + 1))

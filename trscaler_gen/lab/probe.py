@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import json
-import select
-import subprocess
 import time
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from trscaler_gen.errors import OperationError
 from trscaler_gen.inventory.model import Address
-from trscaler_gen.lab.network import MAX_SOURCES, source_addresses
+from trscaler_gen.lab.network import source_addresses
 from trscaler_gen.lab.responder import PORT as ECHO_PORT
+from trscaler_gen.lab.script import ClientScript, positive
 
-_SCRIPT = Path(__file__).with_name("prober.py")
 _START_DEADLINE_S = 10.0
 _END_DEADLINE_S = 30.0
 
@@ -91,10 +86,10 @@ def parse_report(destination: Address, report: Mapping[str, Any]) -> ProbeResult
 class Probe:
     """A prober at work. As a context manager it is stopped at the end."""
 
-    def __init__(self, process: subprocess.Popen[str], destination: Address) -> None:
+    def __init__(self, script: ClientScript, destination: Address, started_s: float) -> None:
         self.destination = destination
-        self.started_s = 0.0
-        self._process = process
+        self.started_s = started_s
+        self._script = script
         self._result: ProbeResult | None = None
 
     @classmethod
@@ -112,26 +107,14 @@ class Probe:
         plan = {
             "destination": str(destination),
             "port": ECHO_PORT,
-            "sources": [str(address) for address in _sources(destination, sources)],
-            "interval_s": _positive("the interval", interval_ms) / 1000,
+            "sources": [str(address) for address in source_addresses(destination.version, sources)],
+            "interval_s": positive("the interval", interval_ms) / 1000,
             "probes_each": None if seconds is None else _probes_each(seconds, interval_ms),
         }
-        process = subprocess.Popen(
-            ["nsenter", f"--target={client_pid}", "--net", "--", *_python(), str(_SCRIPT), json.dumps(plan)],
-            env=dict(environment),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,  # a Ctrl-C in the terminal is for its parent, which then asks it to stop
+        script = ClientScript.start(
+            "the prober", "prober.py", plan, client_pid=client_pid, environment=environment
         )
-        probe = cls(process, destination)
-        try:
-            probe._await_start()
-        except BaseException:
-            probe._abandon()
-            raise
-        return probe
+        return cls(script, destination, script.started_s(_START_DEADLINE_S))
 
     def __enter__(self) -> Probe:
         return self
@@ -142,12 +125,12 @@ class Probe:
         if error is None:
             self.stop()
         else:
-            self._abandon()
+            self._script.abandon()
 
     @property
     def pid(self) -> int:
         """The prober's own process."""
-        return self._process.pid
+        return self._script.pid
 
     @property
     def elapsed_ms(self) -> float:
@@ -156,8 +139,7 @@ class Probe:
 
     def stop(self) -> ProbeResult:
         """Stop now, wait for late answers (at most 1 s), say what was seen; a second call says it again."""
-        if self._process.stdin and not self._process.stdin.closed:
-            self._process.stdin.close()
+        self._script.end_input()
         return self._finish(_END_DEADLINE_S)
 
     def wait(self) -> ProbeResult:
@@ -167,63 +149,12 @@ class Probe:
         except KeyboardInterrupt:
             return self.stop()
 
-    def _await_start(self) -> None:
-        assert self._process.stdout is not None
-        ready, _, _ = select.select([self._process.stdout], [], [], _START_DEADLINE_S)
-        words = self._process.stdout.readline().split() if ready else []
-        if words[:1] != ["started"]:
-            raise OperationError(f"the prober did not start: {self._complaint()}")
-        self.started_s = float(words[1])
-
     def _finish(self, timeout_s: float | None) -> ProbeResult:
         if self._result is None:
-            self._result = parse_report(self.destination, self._read_report(timeout_s))
-            self._close()
+            self._result = parse_report(self.destination, self._script.report(timeout_s))
+            self._script.close()
         return self._result
-
-    def _read_report(self, timeout_s: float | None) -> dict[str, Any]:
-        assert self._process.stdout is not None
-        ready, _, _ = select.select([self._process.stdout], [], [], timeout_s)
-        line = self._process.stdout.readline() if ready else ""
-        if not line:
-            raise OperationError(f"the prober died: {self._complaint()}", "was the lab taken down meanwhile?")
-        report: dict[str, Any] = json.loads(line)
-        return report
-
-    def _abandon(self) -> None:
-        self._process.kill()
-        self._close()
-
-    def _complaint(self) -> str:
-        """The last line of what a prober that failed has said; it is ended, if it has not ended itself."""
-        assert self._process.stderr is not None
-        self._process.kill()
-        told = self._process.stderr.read().strip().splitlines() or ["it says nothing"]
-        self._close()
-        return told[-1]
-
-    def _close(self) -> None:
-        self._process.wait()
-        for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
-            if pipe is not None:
-                pipe.close()
-
-
-def _python() -> list[str]:
-    return ["/usr/bin/python3", "-I", "-S", "-E"]
-
-
-def _sources(destination: Address, count: int) -> tuple[Address, ...]:
-    if not 1 <= count <= MAX_SOURCES:
-        raise OperationError(f"{count} sources: the client has 1 to {MAX_SOURCES}")
-    return source_addresses(destination.version, count)
-
-
-def _positive(what: str, value: float) -> float:
-    if value <= 0:
-        raise OperationError(f"{what} must be more than 0, not {value:g}")
-    return value
 
 
 def _probes_each(seconds: float, interval_ms: float) -> int:
-    return max(1, round(_positive("the time", seconds) * 1000 / interval_ms))
+    return max(1, round(positive("the time", seconds) * 1000 / interval_ms))

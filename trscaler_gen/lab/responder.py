@@ -7,6 +7,7 @@ IP_PKTINFO / IPV6_PKTINFO (ip(7), ipv6(7)).
 
 from __future__ import annotations
 
+import resource
 import select
 import socket
 import sys
@@ -16,6 +17,10 @@ PORT = 7
 BATCH = 64
 IP_PKTINFO = 8  # <linux/in.h>; Python's socket module does not name it
 MAX_LINE = 65536
+#: a connection on which nothing comes: when and how often the other side is asked, and when it is given up
+IDLE_S = 30
+ASK_EVERY_S = 5
+GONE_S = 45
 
 
 def udp_socket(family: socket.AddressFamily) -> socket.socket:
@@ -102,13 +107,24 @@ class Responder:
         self.watch(listener, lambda: self.accept(listener))
 
     def accept(self, listener: socket.socket) -> None:
-        """Take one connection."""
-        try:
-            connection, _peer = listener.accept()
-        except OSError:
-            return  # gone before it was taken
+        """Take up to BATCH waiting connections."""
+        for _ in range(BATCH):
+            try:
+                connection, _peer = listener.accept()
+            except BlockingIOError:
+                return
+            except OSError:
+                continue  # gone before it was taken
+            self.take(connection)
+
+    def take(self, connection: socket.socket) -> None:
+        """Serve one connection, until its end or until its other side is gone."""
         connection.setblocking(False)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, IDLE_S)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, ASK_EVERY_S)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, GONE_S * 1000)
         rest = bytearray()
         self.watch(connection, lambda: self.answer_lines(connection, rest))
 
@@ -116,17 +132,24 @@ class Responder:
         """Answer each whole line that has arrived; ``rest`` keeps the beginning of the next one."""
         try:
             data = connection.recv(65536)
-            rest += data
-            *lines, remainder = bytes(rest).split(b"\n")
-            rest[:] = remainder
-            if lines:
-                connection.sendall(b"".join(self.prefix + line + b"\n" for line in lines))
         except BlockingIOError:
-            return  # woken for nothing, or a peer that asks and never reads: it will miss answers
+            return  # woken for nothing
         except OSError:
             data = b""
-        if not data or len(rest) > MAX_LINE:
+        rest += data
+        *lines, remainder = bytes(rest).split(b"\n")
+        rest[:] = remainder
+        answered = not lines or self.answer(connection, lines)
+        if not data or not answered or len(rest) > MAX_LINE:
             self.forget(connection)
+
+    def answer(self, connection: socket.socket, lines: list[bytes]) -> bool:
+        """Answer these lines; False if the other side is gone, or asks and never reads."""
+        try:
+            connection.sendall(b"".join(self.prefix + line + b"\n" for line in lines))
+        except OSError:
+            return False
+        return True
 
     def run(self) -> None:
         """Serve for ever."""
@@ -139,6 +162,8 @@ class Responder:
 
 def main() -> None:
     """Serve both families and both protocols under the name in argv[1]."""
+    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     responder = Responder(sys.argv[1])
     for family in (socket.AF_INET, socket.AF_INET6):
         responder.serve_udp(family)
