@@ -17,6 +17,7 @@ from trscaler_gen.lab.lab import Lab
 T = TypeVar("T")
 
 RUNS = 3
+INTERVAL_MS = 100
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ def measure(nodes: int, folder: Path) -> Deployment:
     """One run: each step is seconds long, and changes what the next one finds."""
     directory = Path(f"/run/trscaler-gen/bench-{nodes}")
     path = folder / f"lab-{nodes}.yaml"
-    path.write_text(inventory_text(directory, nodes=nodes))
+    path.write_text(inventory_text(directory, nodes=nodes, interval_ms=INTERVAL_MS))
     lab, up_s = _timed(lambda: Lab.up(load_inventory(path), directory))
     try:
         steps = _steps(Cluster(lab, path))

@@ -18,12 +18,25 @@ from trscaler_gen.inventory.load import load_inventory
 from trscaler_gen.lab.lab import Lab
 from trscaler_gen.lockfile import lock_path, read_lock
 
+from .witness import Heartbeat
+
 VIPS = ("192.0.2.100", "2001:db8::100")
 UNHEALTHY = "/run/unhealthy"
+#: long enough that a machine that stands still for half a second ends no lease
+HEARTBEAT_MS = 250
+MISSED = 3
+#: a deadline for a busy machine; nothing takes a tenth of it
+PATIENCE_S = 60.0
+PACE = Heartbeat(HEARTBEAT_MS / 1000, MISSED)
 
 
 def inventory_text(
-    directory: Path, *, nodes: int = 4, mode: str = "multicast", interval_ms: int = 100, **extra: object
+    directory: Path,
+    *,
+    nodes: int = 4,
+    mode: str = "multicast",
+    interval_ms: int = HEARTBEAT_MS,
+    **extra: object,
 ) -> str:
     """Write an inventory of n1..nN whose SSH goes to the lab in ``directory``."""
     document = {
@@ -31,7 +44,7 @@ def inventory_text(
         "link": "eth0",
         "virtual_addresses": list(VIPS),
         "mac": {"mode": mode},
-        "heartbeat": {"interval_ms": interval_ms, "missed": 3},
+        "heartbeat": {"interval_ms": interval_ms, "missed": MISSED},
         "health": {"command": ["/usr/bin/test", "!", "-e", UNHEALTHY], "interval_s": 1},
         "ssh": {"config": str(directory / "ssh_config")},
         "nodes": {f"n{number}": {"address": f"192.0.2.{number}"} for number in range(1, nodes + 1)},
@@ -40,7 +53,7 @@ def inventory_text(
     return yaml.safe_dump(document, sort_keys=False)
 
 
-def eventually(condition: Callable[[], bool], what: str, timeout_s: float = 15.0) -> None:
+def eventually(condition: Callable[[], bool], what: str, timeout_s: float = PATIENCE_S) -> None:
     """Wait until ``condition`` holds; fail with ``what`` when it does not in time."""
     deadline = time.monotonic() + timeout_s
     while not condition():
@@ -98,13 +111,19 @@ class Cluster:
         found = next(item["set"] for item in json.loads(done.stdout)["nftables"] if "set" in item)
         return {element["elem"]["val"] for element in found.get("elem", [])}
 
+    @property
+    def heartbeat(self) -> Heartbeat:
+        """How the nodes hear each other, by the inventory."""
+        keys = yaml.safe_load(self.path.read_text())["heartbeat"]
+        return Heartbeat(keys["interval_ms"] / 1000, keys["missed"])
+
     def sees_all(self, nodes: tuple[str, ...] | None = None) -> bool:
         """Whether each of ``nodes`` (all, by default) holds just these nodes for alive."""
         nodes = nodes or self.lab.nodes
         wanted = {self.ids[node] for node in nodes}
         return all(self.alive(node) == wanted for node in nodes)
 
-    def settle(self, nodes: tuple[str, ...] | None = None, timeout_s: float = 40.0) -> None:
+    def settle(self, nodes: tuple[str, ...] | None = None, timeout_s: float = PATIENCE_S) -> None:
         """Wait until the nodes agree that just they are alive."""
         eventually(lambda: self.sees_all(nodes), "the nodes agree on who is alive", timeout_s)
 

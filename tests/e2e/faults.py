@@ -27,12 +27,12 @@ from trscaler_gen.bundle import MANIFEST
 from trscaler_gen.facts import Facts, parse_facts
 from trscaler_gen.inventory.load import load_inventory
 from trscaler_gen.lab.lab import Lab
-from trscaler_gen.lab.probe import ProbeResult
 from trscaler_gen.pipeline import compile_inventory
 
 from .by_hand import HOME, OURS, TIMER, deploy_script
 from .cluster import VIPS, Cluster, eventually, inventory_text
-from .events import slack, under_probes
+from .events import under_probes
+from .witness import Seen
 
 STAYING = ("n1", "n2")
 TURNS = ("n3", "n4")
@@ -238,20 +238,18 @@ def watched(site: Site, *, lost_per_source: int = 0) -> Iterator[None]:
     with under_probes(site.cluster) as seen:
         yield
     result = seen.result
-    assert result.doubled <= slack(result), result.doubled_at_ms
-    if lost_per_source:
-        worst = max(source.lost for source in result.per_source)
-        assert worst <= lost_per_source + slack(result), _lost(result)
-    else:
-        assert result.lost <= slack(result), _lost(result)
+    assert result.doubles() == (), _lost(result)
+    if lost_per_source and result.is_quiet:
+        assert max(source.lost for source in result.per_source) <= lost_per_source, _lost(result)
+    losers = sum(1 for source in result.per_source if source.lost)
+    assert len(result.losses()) <= lost_per_source * losers, _lost(result)
 
 
-def _lost(result: ProbeResult) -> str:
+def _lost(seen: Seen) -> str:
     """How many probes were lost in which half second, and by how many sources; how late the machine was."""
-    when = Counter(int(at_ms // 500) / 2 for at_ms in result.lost_at_ms)
-    sources = sum(1 for source in result.per_source if source.lost)
-    late = f"{result.late} sent late, {result.slowest_answer_ms:.0f} ms for the slowest answer"
-    return f"{result.lost} of {result.sent} lost, by {sources} sources; at s: {dict(when)}; {late}"
+    when = Counter(int(at_ms // 500) / 2 for at_ms in seen.lost_at_ms)
+    sources = sum(1 for source in seen.per_source if source.lost)
+    return f"{seen}; lost by {sources} sources; at s: {dict(when)}"
 
 
 class Run:

@@ -25,8 +25,9 @@ from .by_hand import (
     end,
     running_site,
 )
-from .cluster import eventually
+from .cluster import PACE, eventually
 from .events import SOURCES, assert_nothing_noticed
+from .witness import watched_probes
 
 #: soon enough for a test, late enough for it to look before
 SOON_S = "2"
@@ -64,13 +65,13 @@ def second(site: Site) -> Bundle:
 
 
 def test_swap_goes_back(site: Site, first: Bundle, second: Bundle) -> None:
-    with site.lab.probing(sources=SOURCES, interval_ms=100) as probe:
+    with watched_probes(site.lab, PACE, sources=SOURCES, interval_ms=100) as watched:
         site.call(second, "swap", TOKEN, NEVER_S)
         assert site.facts().unconfirmed == TOKEN
         assert site.runs(second)
         site.end_timer()
         site.await_return_to(first)
-        assert_nothing_noticed(probe.stop())
+    assert_nothing_noticed(watched.result)
 
 
 def test_seconds_are_seconds(site: Site, first: Bundle, second: Bundle) -> None:

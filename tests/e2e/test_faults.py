@@ -13,6 +13,9 @@ from trscaler_gen.lockfile import lock_path
 from .faults import VICTIM, Change, Site, Undo, running_faulty_site, watched
 from .test_status import NO_SSH
 
+#: probes of a source, one each 100 ms: a lease long
+UNTIL_REPLACED = 10
+
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
@@ -131,7 +134,7 @@ def test_fault_that_is_there_already(site: Site, fault: Fault) -> None:
     change = site.change()
     node = change.joins if fault.of_joining else VICTIM
     before = lock_path(site.cluster.path).read_bytes(), lying_there(site)
-    with watched(site, lost_per_source=6 if fault.happens is node_down else 0):
+    with watched(site, lost_per_source=UNTIL_REPLACED if fault.happens is node_down else 0):
         undo = fault.happens(site, change)
         try:
             done = site.apply()

@@ -19,7 +19,6 @@ import yaml
 from trscaler_gen.mac import HardwareAddress
 
 from .cluster import Cluster, eventually
-from .events import slack
 from .wire import (
     ICMP,
     ICMP6,
@@ -46,6 +45,7 @@ from .wire import (
     wired,
     with_checksum,
 )
+from .witness import watched_probes
 
 #: whose heartbeats are forged, and who hears them
 VICTIM = "n2"
@@ -444,14 +444,13 @@ def test_a_later_epoch_makes_a_node_stand_aside_for_a_lease(wire: Wire) -> None:
         wire.send(later, VRRP_GROUP_MAC)
         return cluster.alive(VICTIM) == {cluster.ids[VICTIM]}
 
-    with cluster.lab.probing(sources=40, interval_ms=50) as probe:
+    with watched_probes(cluster.lab, cluster.heartbeat, sources=40, interval_ms=50) as watched:
         eventually(all_fenced, "the victim alone is alive")
         wire.send(later, VRRP_GROUP_MAC)
         wire.barrier()
         assert elements(cluster, "fenced") == {cluster.ids[HEARER]}
         cluster.settle()
-        result = probe.stop()
-    assert result.doubled <= slack(result)
+    assert watched.result.doubles() == (), watched.result
     assert wire.cluster.state(HEARER)["ruleset"] == "intact"
 
 

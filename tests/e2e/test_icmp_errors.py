@@ -86,13 +86,23 @@ def reached(wire: Wire, kind: Kind) -> dict[str, list[int]]:
     for number in FLOWS:
         wire.send(about(kind, number))
     got = wire.deliveries(kind.version, kind.protocol)
-    return {node: [flow_of(kind, data) for data in packets] for node, packets in got.items()}
+    messages = {node: [message_of(kind, data) for data in packets] for node, packets in got.items()}
+    # Neighbours' questions and answers come at any time.
+    return {
+        node: [
+            flow_of(kind, message) for message in found if (message[0], message[1]) == (kind.type, kind.code)
+        ]
+        for node, found in messages.items()
+    }
 
 
-def flow_of(kind: Kind, data: bytes) -> int:
-    """The client's number in the quote; raw sockets show the IPv4 header and leave the IPv6 one out."""
-    message = data[20:] if kind.version == 4 else data
-    assert (message[0], message[1]) == (kind.type, kind.code)
+def message_of(kind: Kind, data: bytes) -> bytes:
+    """Raw sockets show the IPv4 header and leave the IPv6 one out."""
+    return data[20:] if kind.version == 4 else data
+
+
+def flow_of(kind: Kind, message: bytes) -> int:
+    """The client's number in the quote."""
     quoted = message[8:]
     if kind.version == 4:
         return quoted[19]

@@ -14,7 +14,7 @@ import pytest
 from trscaler_gen.cli.clusters import deployer
 
 from .by_hand import HOME, TIMER
-from .cluster import eventually
+from .cluster import HEARTBEAT_MS, eventually
 from .faults import VICTIM, Change, Run, Site, running_faulty_site, watched
 
 
@@ -68,7 +68,8 @@ MOMENTS = [
     Moment("start", "prove", 0, "n1 n2 leaves"),
     Moment("record", "record", 1, "n1 n2 leaves joins"),
 ]
-MAY_STAND_ASIDE = 2  # who alone is as before: silent at once, gone with its next heartbeat
+#: probes of a source, one each 100 ms; who alone is as before is silent at once, gone with its next heartbeat
+MAY_STAND_ASIDE = HEARTBEAT_MS // 100 + 1
 
 
 @pytest.mark.parametrize("moment", MOMENTS, ids=str)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
-from contextlib import ExitStack
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from trscaler_gen.lab.probe import ProbeResult
 from trscaler_gen.lab.responder import PORT
 from trscaler_gen.mac import HardwareAddress
 
@@ -34,6 +33,7 @@ from .wire import (
     watched_fdb,
     wired,
 )
+from .witness import Seen, watched_probes
 
 VICTIM = "n2"
 OTHERS = ("n1", "n3", "n4")
@@ -46,7 +46,7 @@ class Observed:
 
     mode: str
     wire: Wire
-    probes: list[ProbeResult]
+    probes: list[Seen]
     capture: Capture
     learned: str
     own_macs: dict[str, HardwareAddress]
@@ -94,22 +94,18 @@ def whole_again(wire: Wire) -> None:
     forget_neighbours(wire)
 
 
-def probed(wire: Wire) -> list[ProbeResult]:
+def probed(wire: Wire) -> list[Seen]:
     """Probe both families at once, several times; each time the client has to ask for its neighbours first.
 
     It must not forget them meanwhile: a host drops what waits for an entry that is taken away.
     """
-    results = []
+    results: list[Seen] = []
     for _ in range(ROUNDS):
         forget_neighbours(wire)
-        with ExitStack() as stack:
-            probes = [
-                stack.enter_context(
-                    wire.cluster.lab.probing(sources=40, interval_ms=40, seconds=0.4, family=family)
-                )
-                for family in (4, 6)
-            ]
-            results += [probe.wait() for probe in probes]
+        start: dict[str, Any] = {"sources": 40, "interval_ms": 40, "seconds": 0.4, "families": (4, 6)}
+        with watched_probes(wire.cluster.lab, wire.cluster.heartbeat, **start) as watched:
+            pass
+        results += watched.results
         wire.barrier()
     return results
 

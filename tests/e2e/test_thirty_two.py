@@ -7,14 +7,13 @@ timed: what must hold is waited for, and what was lost or doubled is counted.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack
+from typing import Any
 
 import pytest
 
-from trscaler_gen.lab.probe import ProbeResult
-
 from .cluster import Cluster, eventually, running_cluster
 from .events import assert_nothing_noticed
+from .witness import Seen, watched_probes
 
 NODES = 32
 VICTIM = "n7"
@@ -28,16 +27,12 @@ def crowd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         yield cluster
 
 
-def probed(cluster: Cluster) -> tuple[ProbeResult, ...]:
+def probed(cluster: Cluster) -> list[Seen]:
     """Both families at once, from all of the client's sources."""
-    with ExitStack() as stack:
-        probes = [
-            stack.enter_context(
-                cluster.lab.probing(sources=250, interval_ms=500, seconds=SECONDS, family=family)
-            )
-            for family in (4, 6)
-        ]
-        return tuple(probe.wait() for probe in probes)
+    start: dict[str, Any] = {"sources": 250, "interval_ms": 500, "seconds": SECONDS, "families": (4, 6)}
+    with watched_probes(cluster.lab, cluster.heartbeat, **start) as watched:
+        pass
+    return watched.results
 
 
 def test_every_probe_is_answered_exactly_once(crowd: Cluster) -> None:

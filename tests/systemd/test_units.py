@@ -5,17 +5,18 @@ from __future__ import annotations
 import re
 import subprocess
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 from e2e.by_hand import CHANGE, HOME, NEVER_S, RUN, TOKEN
-from e2e.cluster import eventually
+from e2e.cluster import PACE, eventually
 from e2e.events import INTERVAL_MS, SOURCES, assert_nothing_noticed
 from e2e.wire import packet_socket, received
+from e2e.witness import Watched, watched_probes
 
 from trscaler_gen.bundle import Bundle
 from trscaler_gen.lab.members import PATH
-from trscaler_gen.lab.probe import Probe
 from trscaler_gen.lab.processes import lab_processes
 
 from .host import PATIENCE_S, Host, start_keeper
@@ -94,15 +95,16 @@ def second(site: Site) -> Bundle:
     return site.second[NODE]
 
 
-def probing(site: Site) -> Probe:
-    return site.lab.probing(sources=SOURCES, interval_ms=INTERVAL_MS)
+def probing(site: Site, seconds: float | None = None) -> AbstractContextManager[Watched]:
+    return watched_probes(site.lab, PACE, sources=SOURCES, interval_ms=INTERVAL_MS, seconds=seconds)
 
 
 def assert_shared(site: Site) -> None:
     """The host answers for its share, and nobody else does."""
-    result = site.lab.probing(sources=SOURCES, interval_ms=INTERVAL_MS, seconds=1).wait()
-    assert_nothing_noticed(result)
-    assert result.by_node[NODE] > 0
+    with probing(site, seconds=1) as probes:
+        pass
+    assert_nothing_noticed(probes.result)
+    assert probes.result.by_node[NODE] > 0
 
 
 # Starting
@@ -170,12 +172,12 @@ def test_power_fails_and_comes_back(site: Site, host: Host, first: Bundle) -> No
 
 def test_orderly_reboot_is_not_noticed(site: Site, host: Host, first: Bundle) -> None:
     """The last heartbeat says goodbye while the link is there, and nobody flushes the rules before."""
-    with probing(site) as probe:
+    with probing(site) as probes:
         host.shut_down()
         site.await_peers(2)
         host.boot()
         site.await_running(first)
-        assert_nothing_noticed(probe.stop())
+    assert_nothing_noticed(probes.result)
 
 
 def test_wrong_boot_order_is_seen(site: Site, host: Host) -> None:
@@ -354,7 +356,7 @@ def test_nothing_is_left_of_an_erased_cluster(site: Site, host: Host, first: Bun
 
 def test_operator_stops_and_starts_the_cluster(site: Site, host: Host, first: Bundle) -> None:
     """Goodbye first, while rules and addresses are there: the peers take over without a gap."""
-    with probing(site) as probe:
+    with probing(site) as probes:
         host.sh(f"systemctl stop {UNIT}")
         assert host.moment(HEARTBEAT, "InactiveEnter") <= host.moment(DATAPATH, "ActiveExit")
         site.await_peers(2)
@@ -366,21 +368,21 @@ def test_operator_stops_and_starts_the_cluster(site: Site, host: Host, first: Bu
         host.sh(f"systemctl start {UNIT}")
         site.await_running(first)
         site.await_peers(3)
-        assert_nothing_noticed(probe.stop())
+    assert_nothing_noticed(probes.result)
     assert host.moment(DATAPATH, "ActiveEnter") <= host.moment(HEARTBEAT, "InactiveExit")
 
 
 def test_operator_restarts_the_units(site: Site, host: Host, first: Bundle) -> None:
-    with probing(site) as probe:
+    with probing(site) as probes:
         for unit in UNITS:
             host.sh(f"systemctl restart {unit}")
             site.await_running(first)
-        assert_nothing_noticed(probe.stop())
+    assert_nothing_noticed(probes.result)
 
 
 def test_operator_stops_the_heartbeat(site: Site, host: Host, first: Bundle) -> None:
     """It is a drain: rules and addresses stay, and nothing starts it again."""
-    with probing(site) as probe:
+    with probing(site) as probes:
         host.sh(f"systemctl stop {HEARTBEAT}")
         site.await_peers(2)
         assert host.is_active(DATAPATH)
@@ -388,7 +390,7 @@ def test_operator_stops_the_heartbeat(site: Site, host: Host, first: Bundle) -> 
         assert (facts.serving, facts.attached, facts.ruleset) == (False, True, "intact")
         host.sh(f"systemctl start {HEARTBEAT}")
         site.await_running(first)
-        assert_nothing_noticed(probe.stop())
+    assert_nothing_noticed(probes.result)
 
 
 # Fences
