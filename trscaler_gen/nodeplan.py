@@ -162,6 +162,11 @@ class NodePlan:
         return min(MAX_WAIT_S, heartbeats_s + self.health_interval_s + 2)
 
     @property
+    def stops_within_s(self) -> int:
+        """Seconds that systemd gives the heartbeats to end."""
+        return self.drain_before_stop_s + 5
+
+    @property
     def vrids(self) -> tuple[int, ...]:
         """The virtual router ids of the whole cluster, in order."""
         return tuple(sorted((self.vrid, *(peer.vrid for peer in self.peers))))

@@ -33,7 +33,7 @@ SERIAL=1
 SWITCH=0
 TWO_PLACEMENTS=no
 PRESERVES=yes
-TAG=309c79b1
+TAG=b5c51f33
 TABLE=trscaler_golden
 UNIT=trscaler-gen-golden
 # The host's own: its heartbeats come from it.
@@ -75,6 +75,7 @@ NOT_TO_SERVE=69  # EX_UNAVAILABLE: the unit does not try again
 KEPT_GENERATIONS=5
 KEPT_LINES=200
 READ_RULES_EVERY_S=10
+LONGEST_ARMED_WAIT_S=30 # somebody waits for the verb
 
 # The user's own question, from cluster.yaml health.command.
 service_is_well() {
@@ -151,9 +152,12 @@ load() {
 # What the kernel has of our table, without leases. The rank maps are constant: the kernel refuses to change
 # them, so the rules are all that can be altered. "list table", "list tables", "list counters" and "get element"
 # read every map's elements, even when told not to show them: 45 ms with 32 nodes, where this takes 9.
+# Fails if nft cannot say: a table that is not there is an answer.
 kernel_listing() {
-    nft -t list ruleset netdev
-    [ "$PRESERVES" = no ] || nft -t list table inet "$TABLE" 2>/dev/null || :
+    nft -t list ruleset netdev || return 1
+    [ "$PRESERVES" = yes ] || return 0
+    answer=$(nft -t list table inet "$TABLE" 2>&1) || case $answer in *"No such file"*) return 0 ;; *) return 1 ;; esac
+    printf '%s\n' "$answer"
 }
 
 # What the listing has to be: the same files in a network of their own, where nobody else loads or flushes.
@@ -196,12 +200,14 @@ find_loaded() {
     LOADED=$WORD
 }
 
-# Sets RULESET to intact, altered or missing, and the packets that were ACCEPTED and DROPPED. The order of lines
+# Sets RULESET to intact, altered, missing, or to unreadable when nft itself fails, and the packets that were ACCEPTED and DROPPED. The order of lines
 # says nothing: after a swap the same objects stand in another one.
 look_at_ruleset() {
     remembered=$RUN/listing
     is_loaded || remembered=/dev/null
-    seen=$(kernel_listing | awk -v table="$TABLE" '
+    RULESET=unreadable ACCEPTED=0 DROPPED=0
+    listing=$(kernel_listing) || return 0
+    seen=$(printf '%s\n' "$listing" | awk -v table="$TABLE" '
         function many(name) { return name in packets ? packets[name] : 0 }
         !kernel { expected[$0]++; missing++; next }
         $1 == "table" && $3 == table { ours = found = 1 }
@@ -224,7 +230,8 @@ is_intact() {
     RULESET=missing
     is_loaded || return 1
     look_at_ruleset
-    [ "$RULESET" = intact ]
+    # To load rules anew ends leases: not for a listing that failed.
+    [ "$RULESET" = intact ] || [ "$RULESET" = unreadable ]
 }
 
 # Peers count as alive for one lease: a node that knows nothing must not claim everything.
@@ -520,6 +527,7 @@ start_daemons() {
             ! is_daemon "$pid" || { kill -9 "$pid" && await_end "$pid"; }
         done
         forget_dead_daemons
+        arrive
         daemon 9>&-
     fi
     if ! watch_runs; then
@@ -658,21 +666,36 @@ await_member() {
     done
 }
 
-# What is open when a node is stopped is given time to end: its peers take what is new meanwhile.
+# What is open when a node is stopped is given time to end: its peers take what is new meanwhile. Asked by `down`,
+# and by systemd before it stops the heartbeats: whoever comes second does not wait again.
 leave() {
     if [ "$PRESERVES" = no ] || [ -e "$RUN/left" ] || ! is_loaded || ! has_living_peer; then return 0; fi
     if ! is_member alive && ! is_member draining; then return 0; fi
+    wait_s=${1:-$DRAIN_BEFORE_STOP_S}
+    [ "$wait_s" -le "$DRAIN_BEFORE_STOP_S" ] || wait_s=$DRAIN_BEFORE_STOP_S
     count_held
-    [ "$HELD" -gt 0 ] || return 0
-    note "$HELD connections are here: waiting for them up to $DRAIN_BEFORE_STOP_S s"
+    if [ "$HELD" = 0 ] || [ "$wait_s" = 0 ]; then return 0; fi
+    note "$HELD connections are here: waiting up to $wait_s s for them"
     nft add element netdev "$TABLE" drained "{ $NODE_ID }" || return 0
-    tries=$((DRAIN_BEFORE_STOP_S * 2))
-    while [ "$tries" -gt 0 ] && [ "$HELD" -gt 0 ]; do
+    await_the_last
+    : >"$RUN/left"
+}
+
+# Ends as well when all others drain: somebody must take what is new.
+await_the_last() {
+    tries=$((wait_s * 2))
+    while [ "$tries" -gt 0 ] && [ "$HELD" -gt 0 ] && has_living_peer; do
         sleep 0.5
         count_held
         tries=$((tries - 1))
     done
-    [ "$HELD" = 0 ] || note "$HELD connections are left and break now"
+    [ "$HELD" = 0 ] || note "$HELD connections are left: they break now"
+}
+
+# Before the heartbeats begin: what `leave` has told the kernel is over.
+arrive() {
+    rm -f "$RUN/left"
+    is_drained || without_member drained | nft -f - 2>/dev/null || :
 }
 
 uses_new_placement() { case $(nft list set netdev "$TABLE" switched 2>/dev/null) in *"\"$LINK\""*) ;; *) return 1 ;; esac; }
@@ -1122,7 +1145,7 @@ swap() {
 
 # Heartbeats first: the last one has priority 0, and peers take over while this node still has its rules.
 down() {
-    if [ "$RETURNING" = no ]; then leave && : >"$RUN/left"; fi
+    [ "$RETURNING" = yes ] || leave "${1:+$LONGEST_ARMED_WAIT_S}"
     lock
     open_change - "$@"
     begin_change
@@ -1248,7 +1271,7 @@ undrain() {
     is_drained || say "not drained"
     rm -f "$ROOT/drained"
     sync -- "$ROOT"
-    printf '%s element netdev %s drained { %s }\n' add "$TABLE" "$NODE_ID" delete "$TABLE" "$NODE_ID" | nft -f -
+    without_member drained | nft -f -
     unlock
     say "$(await_serving)"
 }
@@ -1269,17 +1292,13 @@ switch() {
         tries=50
         until uses_new_placement; do
             tries=$((tries - 1))
-            [ "$tries" -gt 0 ] || { take_back_pending && die "no heartbeat has left for 5 s: nothing was switched"; }
+            [ "$tries" -gt 0 ] || { without_member pending | nft -f - && die "no heartbeat has left for 5 s: nothing was switched"; }
             sleep 0.1
         done
     fi
     lock
     write_down switched "$SWITCH" || die "switched, but a reboot may forget it"
     say "switched"
-}
-
-take_back_pending() {
-    printf '%s element netdev %s pending { %s }\n' add "$TABLE" "$NODE_ID" delete "$TABLE" "$NODE_ID" | nft -f -
 }
 
 record() {
@@ -1357,11 +1376,15 @@ notify() {
     note "heartbeat ${3:-?}"
 }
 
-# Added first: to delete what has just expired is an error.
 give_up_lease() {
     for name in settled alive draining; do
-        printf "%s element netdev $TABLE $name { %s }\n" add "$NODE_ID timeout 1s" delete "$NODE_ID"
+        without_member "$name" "timeout 1s"
     done | nft -f - 2>/dev/null || :
+}
+
+# Added first: to delete what is not there, or has just expired, is an error.
+without_member() {
+    printf "%s element netdev $TABLE $1 { $NODE_ID %s }\n" add "${2:-}" delete ""
 }
 
 # What happens to our rules, and the line that begins with "#" by which nft ends every transaction.
@@ -1470,7 +1493,7 @@ case $verb:$# in
     up:0 | swap:0 | down:0) ;;
     up:2 | swap:2 | down:2) require_word 0-9a-f "$1" && require_word 0-9 "$2" ;;
     confirm:1 | revert:1) require_word 0-9a-f "$1" ;;
-    drain:0 | undrain:0 | held:0 | switch:0 | leave:0) ;;
+    drain:0 | undrain:0 | held:0 | switch:0 | leave:0 | arrive:0) ;;
     drain:1) [ "$1" = force ] || usage ;;
     record:2) require_word 0-9a-f "$1" && require_word A-Za-z0-9@._- "$2" ;;
     expire:4 | come_back:3) ;; # the timer's
