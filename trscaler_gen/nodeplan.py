@@ -71,7 +71,8 @@ class NodePlan:
 
     ``before``: the orders that nodes use until the switch to ``ranks``; empty if there is none under way.
     ``switch``: the serial at which ownership last moved between living nodes, 0 if it never did.
-    ``handed_over``: buckets that this node gives to nodes which are new at this serial.
+    ``handed_over``: buckets that this node gives to nodes which are new at this serial, or at the switch.
+    ``inherited``: buckets that this node gets from living ones at the switch.
     """
 
     source: str
@@ -99,6 +100,7 @@ class NodePlan:
     before: tuple[Rank, ...]
     switch: int
     handed_over: tuple[int, ...]
+    inherited: tuple[int, ...]
     preserves: bool
     keep_s: int
     drain_before_stop_s: int
@@ -280,6 +282,7 @@ def _plan_node(
         before=before.get(node.node_id, ()),
         switch=lock.switch,
         handed_over=_handed_over(lock, node.node_id),
+        inherited=_inherited(lock, node.node_id),
         preserves=inventory.connections == "preserve",
         keep_s=inventory.keep_connections_s,
         drain_before_stop_s=inventory.drain_before_stop_s,
@@ -298,19 +301,31 @@ def _vrid(inventory: Inventory, node: LockedNode) -> int:
 
 
 def _handed_over(lock: Lock, node_id: int) -> tuple[int, ...]:
-    """Find the buckets whose first node is new at this serial, and whose next one is this node.
+    """Find the buckets whose connections this node has, and in which another one is to be the first.
 
-    An idle connection in them shows no packet between the swap and the newcomer's first heartbeat.
+    That the rules learn from packets as well, but an idle connection shows none between the swap and a new
+    node's first heartbeat.
     """
     new = {node.node_id for node in lock.nodes if node.since == lock.serial > 1}
-    if not new:
-        return ()
-    orders = lock.before or lock.orders
-    return tuple(bucket for bucket, order in enumerate(orders) if _gives(order, new, node_id))
+    before = lock.before or lock.orders
+    return tuple(
+        bucket
+        for bucket, order in enumerate(lock.orders)
+        if order[0] != node_id and _leads(before[bucket], node_id, without=new)
+    )
 
 
-def _gives(order: Sequence[int], new: Set[int], node_id: int) -> bool:
-    return order[0] in new and next((other for other in order if other not in new), None) == node_id
+def _inherited(lock: Lock, node_id: int) -> tuple[int, ...]:
+    """Find the buckets in which this node is to be the first, and a living one was."""
+    return tuple(
+        bucket
+        for bucket, order in enumerate(lock.before)
+        if order[0] != node_id and lock.orders[bucket][0] == node_id
+    )
+
+
+def _leads(order: Sequence[int], node_id: int, *, without: Set[int]) -> bool:
+    return next((other for other in order if other not in without), None) == node_id
 
 
 def _ranks(orders: Sequence[tuple[int, ...]]) -> dict[int, tuple[Rank, ...]]:

@@ -33,7 +33,7 @@ SERIAL=1
 SWITCH=0
 TWO_PLACEMENTS=no
 PRESERVES=yes
-TAG=44abec6b
+TAG=8b8f8595
 TABLE=trscaler_golden
 UNIT=trscaler-gen-golden
 # The host's own: its heartbeats come from it.

@@ -33,7 +33,7 @@ SERIAL=1
 SWITCH=0
 TWO_PLACEMENTS=no
 PRESERVES=yes
-TAG=b5c51f33
+TAG=68954f81
 TABLE=trscaler_golden
 UNIT=trscaler-gen-golden
 # The host's own: its heartbeats come from it.

@@ -33,7 +33,7 @@ SERIAL=1
 SWITCH=0
 TWO_PLACEMENTS=no
 PRESERVES=yes
-TAG=66569261
+TAG=0bff3e5c
 TABLE=trscaler_golden
 UNIT=trscaler-gen-golden
 # The host's own: its heartbeats come from it.
