@@ -20,6 +20,7 @@ PURE = [
     "mac.py",
     "nodeplan.py",
     "placement.py",
+    "reweigh.py",
     "render.py",
     "secret.py",
     "history.py",
@@ -47,7 +48,7 @@ DOORS = {
 LAYERS = [
     {"errors", "facts", "secret"},
     {"drift"},
-    {"mac", "jhash", "placement"},
+    {"mac", "jhash", "placement", "reweigh"},
     {"inventory"},
     {"lock"},
     {"lineage", "sight"},

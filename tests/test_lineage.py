@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from itertools import combinations
 from typing import Any
@@ -11,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trscaler_gen.inventory.model import Inventory
-from trscaler_gen.lineage import Conflict, conflict, reinserted
+from trscaler_gen.lineage import Conflict, agree, begun, conflict, keeps_orders, reinserted, used
 from trscaler_gen.lock import (
     MAX_ANCESTORS,
     Lock,
@@ -26,14 +27,14 @@ from trscaler_gen.lock import (
 SEED = 0x5EED0001
 
 
-def inventory(*numbers: int, **changes: Any) -> Inventory:
+def inventory(*numbers: int, weights: Mapping[int, int] | None = None, **changes: Any) -> Inventory:
     values = {
         "source": "web.yaml",
         "cluster": "web",
         "link": "eth0",
         "virtual_addresses": ["192.0.2.100"],
         "hash": {"buckets": 64},
-        "nodes": {f"n{k}": {"address": f"192.0.2.{k}"} for k in numbers},
+        "nodes": {f"n{k}": {"address": f"192.0.2.{k}", "weight": (weights or {}).get(k, 1)} for k in numbers},
     }
     return Inventory.model_validate({**values, **changes})
 
@@ -65,6 +66,7 @@ def later(lock: Lock) -> Lock:
 
 STEP = st.one_of(
     st.tuples(st.just("nodes"), st.sets(st.integers(1, 9), min_size=1, max_size=6), st.booleans()),
+    st.tuples(st.just("weights"), st.dictionaries(st.integers(1, 9), st.integers(1, 4)), st.booleans()),
     st.tuples(st.just("interval"), st.sampled_from([100, 200]), st.booleans()),
     st.tuples(st.just("buckets"), st.sampled_from([64, 128]), st.booleans()),
     st.tuples(st.just("reseed"), st.integers(1, 2**32 - 1), st.booleans()),
@@ -76,7 +78,7 @@ Steps = list[tuple[str, Any, bool]]
 
 def walk(steps: Steps) -> list[Lock]:
     """The locks of one line, from the first on."""
-    wanted: dict[str, Any] = {"nodes": {1, 2, 3}, "interval": 100, "buckets": 64}
+    wanted: dict[str, Any] = {"nodes": {1, 2, 3}, "weights": {}, "interval": 100, "buckets": 64}
     lock = fresh(1, 2, 3)
     line = [lock]
     for what, value, stopped in steps:
@@ -87,6 +89,7 @@ def walk(steps: Steps) -> list[Lock]:
             lock = after(
                 lock,
                 *sorted(wanted["nodes"]),
+                weights=wanted["weights"],
                 forget=stopped,
                 heartbeat={"interval_ms": wanted["interval"]},
                 hash={"buckets": wanted["buckets"]},
@@ -200,6 +203,59 @@ def test_nodes_that_changed_places_are_found(bucket: int, pair: tuple[int, int],
     shuffled = swap_places(grown, bucket, *pair)
     for wanted in (later(shuffled), replace(shuffled, ancestors=())):
         assert f"order of bucket {bucket} " in found(lock, wanted).message
+
+
+# Two placements
+
+
+HEAVY, HEAVIER = {3: 3}, {3: 5}
+
+
+def test_a_swap_keeps_the_orders_that_a_node_uses() -> None:
+    first = fresh(1, 2, 3)
+    switched = after(first, 1, 2, 3, weights=HEAVY)
+    grown = after(switched, 1, 2, 3, 4, weights=HEAVY)
+    again = after(grown, 1, 2, 3, 4, weights=HEAVIER)
+    assert keeps_orders(first, switched, has_switched=False)
+    assert keeps_orders(first, grown, has_switched=False)
+    for has_switched in (False, True):
+        assert keeps_orders(switched, grown, has_switched=has_switched)
+        assert agree(
+            used(switched, has_switched=has_switched), begun(switched, grown, has_switched=has_switched)
+        )
+    assert keeps_orders(grown, again, has_switched=True)
+
+
+def test_the_twin_a_swap_that_moves_them_is_found() -> None:
+    first = fresh(1, 2, 3)
+    switched = after(first, 1, 2, 3, weights=HEAVY)
+    again = after(switched, 1, 2, 3, weights=HEAVIER)
+    assert not keeps_orders(first, again, has_switched=False)
+    assert not keeps_orders(switched, again, has_switched=False)
+    assert not keeps_orders(switched, first, has_switched=True)
+    assert keeps_orders(switched, first, has_switched=False)
+    assert not agree(used(switched, has_switched=True), used(switched, has_switched=False))
+
+
+def test_another_switch_is_not_made_by_the_one_before() -> None:
+    switched = after(fresh(1, 2, 3), 1, 2, 3, weights=HEAVY)
+    again = after(switched, 1, 2, 3, weights=HEAVIER)
+    assert begun(switched, again, has_switched=True).orders == again.before == switched.orders
+
+
+def test_nodes_of_another_epoch_stand_aside_and_may_use_what_they_like() -> None:
+    switched = after(fresh(1, 2, 3), 1, 2, 3, weights=HEAVY)
+    other = after(switched, 1, 2, 3, weights=HEAVIER, heartbeat={"interval_ms": 200})
+    assert keeps_orders(switched, other, has_switched=False)
+
+
+def test_a_switch_since_is_no_conflict_where_ancestors_are_forgotten() -> None:
+    first = fresh(1, 2, 3)
+    switched = after(first, 1, 2, 3, weights=HEAVY)
+    late = later(switched)
+    assert conflict(switched, late) is None
+    assert conflict(first, replace(late, switch=late.serial)) is None
+    assert "order of bucket" in found(first, later(replace(switched, before=(), switch=0))).message
 
 
 # Removed and added again

@@ -26,20 +26,21 @@ from trscaler_gen.lock import (
     MAX_SERIAL,
     Lock,
     RetiredNode,
-    WeightChange,
+    begin_with,
     carried,
     fingerprint,
     forget_retired,
     parse_lock,
+    rebalance,
     reconcile,
     render_lock,
     reseed,
-    weight_changes,
 )
 from trscaler_gen.lockfile import draw_seed, lock_path, read_lock, write_lock
 from trscaler_gen.nodeplan import plan_nodes
 from trscaler_gen.pipeline import compile_inventory, compile_text
-from trscaler_gen.placement import add_node, moved, movement_violations, place, violations
+from trscaler_gen.placement import Placement, add_node, moved, movement_violations, place, violations
+from trscaler_gen.reweigh import is_even, unevenness
 
 SEED = 0x5EED0001
 
@@ -202,33 +203,127 @@ def test_other_cluster_is_refused() -> None:
     assert problem.message == 'the lock is of cluster "web", the inventory of "mail"'
 
 
-def test_every_changed_weight_is_refused() -> None:
-    changed = inventory({"n1": ("192.0.2.1", 2), "n2": "192.0.2.2", "n3": ("192.0.2.3", 3)})
-    problems = refused(lambda: reconcile(changed, fresh(3), seed=1))
-    assert [problem.message.partition(":")[0] for problem in problems] == [
-        "weight of n1 changed from 1 to 2",
-        "weight of n3 changed from 1 to 3",
-    ]
-    assert "remove the node" in problems[0].hint
+def weighed(*weights: int, **changes: Any) -> Inventory:
+    """n1, n2, ... with these weights."""
+    return inventory({f"n{k}": (f"192.0.2.{k}", weight) for k, weight in enumerate(weights, 1)}, **changes)
 
 
-def test_changed_weights_can_be_left_as_they_are() -> None:
-    changed = inventory(
-        {"n1": ("192.0.2.1", 2), "n2": "192.0.2.2", "n3": ("192.0.2.3", 3), "n4": "192.0.2.4"}
-    )
+def test_other_weights_are_a_switch() -> None:
     before = fresh(3)
-    after = reconcile(changed, before, seed=1, keep_weights=True)
-    assert [node.weight for node in after.nodes] == [1, 1, 1, 1]
-    assert movement_violations(before.placement, after.placement) == []
-    assert weight_changes(changed, before) == (WeightChange("n1", 1, 2), WeightChange("n3", 1, 3))
-    assert reconcile(inventory(4), after, seed=1) == after
+    after = reconcile(weighed(1, 1, 3), before, seed=1)
+    assert [node.weight for node in after.nodes] == [1, 1, 3]
+    assert after.before == before.orders
+    assert after.switch == after.serial == 2
+    assert {after.orders[bucket][0] for bucket in moved(before.placement, after.placement)} == {3}
+    assert is_even(after.placement) and violations(after.placement) == []
+    assert reconcile(weighed(1, 1, 3), after, seed=1) == after
+
+
+def test_twice_the_weight_for_all_moves_nothing() -> None:
+    after = reconcile(weighed(2, 2, 2), fresh(3), seed=1)
+    assert (after.orders, after.before, after.switch) == (fresh(3).orders, (), 0)
+    assert after.serial == 2
+
+
+def test_weights_that_go_there_and_back_end_where_they_began() -> None:
+    before = fresh(3)
+    there = reconcile(weighed(1, 1, 3), before, seed=1)
+    back = reconcile(weighed(1, 1, 1), there, seed=1)
+    assert back.orders == before.orders
+    assert (back.before, back.switch) == (there.orders, 3)
+
+
+def test_members_that_come_with_other_weights_come_first() -> None:
+    """What nodes begin with keeps all that stay in their order; only the switch moves them."""
+    before = fresh(2)
+    after = reconcile(weighed(1, 3, 1), before, seed=1)
+    assert [tuple(n for n in order if n < 3) for order in after.before] == list(before.orders)
+    assert {order[0] for order in after.before} == {1, 2, 3}
+    assert after.before != after.orders and is_even(after.placement)
+
+
+def test_members_of_a_switched_lock_change_in_both_placements() -> None:
+    switched = reconcile(weighed(1, 1, 3), fresh(3), seed=1)
+    after = reconcile(weighed(1, 1, 3, 1), switched, seed=1)
+    assert (after.switch, after.serial) == (2, 3)
+    assert movement_violations(switched.placement, after.placement) == []
+    weights = switched.placement.weights
+    before = Placement(weights, switched.before)
+    assert movement_violations(before, Placement(after.placement.weights, after.before)) == []
+    gone = reconcile(weighed(1, 1), after, seed=1)
+    assert [tuple(n for n in order if n < 3) for order in switched.before] == list(gone.before)
+    assert gone.switch == 2
+
+
+def test_nothing_is_left_to_switch_where_nobody_stays() -> None:
+    switched = reconcile(weighed(1, 1, 3), fresh(3), seed=1)
+    after = reconcile(inventory({"x": "192.0.2.8", "y": "192.0.2.9"}), switched, seed=1)
+    assert (after.before, after.switch) == ((), 0)
+
+
+@pytest.mark.parametrize("change", [{"heartbeat": {"interval_ms": 200}}, {"hash": {"buckets": 128}}], ids=str)
+def test_another_epoch_has_one_placement(change: dict[str, Any]) -> None:
+    switched = reconcile(weighed(1, 1, 3), fresh(3), seed=1)
+    after = reconcile(weighed(1, 1, 2, **change), switched, seed=1)
+    assert (after.epoch, after.before, after.switch) == (2, (), 0)
+    assert [node.weight for node in after.nodes] == [1, 1, 2]
+    assert is_even(after.placement)
+    reseeded = reseed(switched, 7, "lab.yaml")
+    assert (reseeded.orders, reseeded.before, reseeded.switch) == (switched.orders, (), 0)
+
+
+def test_rebalancing_makes_shares_exact_and_counts_no_removal() -> None:
+    last = inventory({f"n{k}": f"192.0.2.{k}" for k in range(4, 10)})
+    lock = reconcile(last, fresh(9), seed=1)
+    assert lock.removals == 3 and not is_even(lock.placement)
+    even = rebalance(lock, "lab.yaml")
+    assert is_even(even.placement) and even.removals == 0
+    assert unevenness(even.placement) < unevenness(lock.placement)
+    assert (even.before, even.switch, even.serial) == (lock.orders, lock.serial + 1, lock.serial + 1)
+    assert reconcile(last, even, seed=1) == even
+    assert rebalance(even, "lab.yaml") == even
+    assert rebalance(fresh(), "lab.yaml") == fresh()
+
+
+WEIGHTS = st.dictionaries(st.integers(1, 6), st.integers(1, 5), min_size=1)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(WEIGHTS, min_size=1, max_size=6))
+def test_each_lock_begins_where_the_one_before_it_ends(edits: list[dict[int, int]]) -> None:
+    lock = fresh(3)
+    for weights in edits:
+        nodes = {f"n{k}": (f"192.0.2.{k}", weight) for k, weight in sorted(weights.items())}
+        after = reconcile(inventory(nodes), lock, seed=1)
+        if carried(after) == carried(lock):
+            continue
+        begins = after.before if after.switch == after.serial else after.orders
+        if after.switch not in (0, lock.switch, after.serial):
+            raise AssertionError("a switch has a serial of its own")
+        stay = {n.node_id for n in lock.nodes} & {n.node_id for n in after.nodes}
+        for old, new in zip(lock.orders, begins, strict=True):
+            assert [n for n in old if n in stay] == [n for n in new if n in stay]
+        assert (after.switch == 0) == (after.before == ())
+        assert parse_lock(render_lock(after), "lab.lock") == after
+        lock = forget_retired(after, {n.node_id for n in after.retired})
+
+
+def test_a_lock_made_to_begin_elsewhere_goes_where_it_went() -> None:
+    first = reconcile(weighed(1, 1, 3), fresh(3), seed=1)
+    second = reconcile(weighed(1, 1, 5), first, seed=1)
+    fitted = begin_with(fresh(3), second, first, "lab.yaml")
+    assert fitted.before == fresh(3).orders
+    assert is_even(fitted.placement)
+    assert fitted.serial == fitted.switch == second.serial
+    written = begin_with(fresh(3), second, second, "lab.yaml")
+    assert written.serial == written.switch == second.serial + 1
+    assert written.ancestors[0] == fingerprint(second)
 
 
 def test_weights_follow_where_all_orders_are_new() -> None:
     changed = inventory({"n1": ("192.0.2.1", 2), "n2": "192.0.2.2"}, hash={"buckets": 128})
-    assert weight_changes(changed, fresh(2)) == ()
-    assert weight_changes(changed, None) == ()
-    assert reconcile(changed, fresh(2), seed=1, keep_weights=True).nodes[0].weight == 2
+    after = reconcile(changed, fresh(2), seed=1)
+    assert (after.nodes[0].weight, after.switch) == (2, 0)
 
 
 def test_weight_below_one_bucket_is_refused() -> None:
@@ -664,13 +759,11 @@ nodes:
 """
 
 
-def test_plan_goes_on_where_a_weight_is_refused(tmp_path: Path) -> None:
+def test_a_changed_weight_is_compiled(tmp_path: Path) -> None:
     path = written(tmp_path, fresh(2), TEXT)
-    (problem,) = refused(lambda: compile_inventory(path))
-    assert problem.code == "weight-changed"
-    compiled = compile_inventory(path, keep_weights=True)
-    assert compiled.lock == compiled.lock_before == fresh(2)
-    assert compiled.weight_changes == (WeightChange("n1", 1, 2),)
+    compiled = compile_inventory(path)
+    assert compiled.lock_before == fresh(2)
+    assert compiled.lock.switch == 2
 
 
 def test_what_was_compiled_is_compiled_again_from_its_texts(tmp_path: Path) -> None:

@@ -6,6 +6,11 @@ everybody whom both know. That is what makes it safe to change them one after th
 two people go on from the same lock in two directions, when an old lock is taken out of an archive, or when a
 lost one is made anew.
 
+Where the line changes the order of nodes that stay, its locks hold the orders from before as well, and nodes
+begin with those until all of them switch. So what matters is not what a lock is heading for but what a node
+*uses*: whether it has switched, only the node can tell. ``keeps_orders`` compares what it uses now with what
+it would use right after it has taken the other lock's tables.
+
 Nodes may run a lock that is behind: an earlier one of the line (after a rollback) is no conflict. A node that
 the wanted lock does not know at all is none either: on one line it was removed, and then stopped or given up.
 """
@@ -51,6 +56,32 @@ def reinserted(deployed: Lock, wanted: Lock) -> tuple[str, ...]:
         return ()
     before = {node.address: _birth(node) for node in deployed.nodes}
     return tuple(node.name for node in wanted.nodes if before.get(node.address, _birth(node)) != _birth(node))
+
+
+def used(lock: Lock, *, has_switched: bool) -> Lock:
+    """The lock with those orders alone that a node uses which runs it."""
+    return lock.with_orders(lock.before if lock.switch and not has_switched else lock.orders)
+
+
+def begun(deployed: Lock, wanted: Lock, *, has_switched: bool) -> Lock:
+    """The lock with those orders alone that a node uses which goes from one lock to the other.
+
+    A switch that it has made stays made, as long as no other one follows.
+    """
+    return used(wanted, has_switched=has_switched and deployed.switch == wanted.switch)
+
+
+def keeps_orders(deployed: Lock, wanted: Lock, *, has_switched: bool) -> bool:
+    """Whether a node that takes the wanted lock's tables goes on to agree with all that stay."""
+    if deployed.epoch != wanted.epoch:  # they stand aside for one another
+        return True
+    now = used(deployed, has_switched=has_switched)
+    return _swapped(now, begun(deployed, wanted, has_switched=has_switched)) is None
+
+
+def agree(one: Lock, other: Lock) -> bool:
+    """Whether two locks with one placement each give every packet the same owner, among nodes of both."""
+    return one.hashing == other.hashing and _swapped(one, other) is None
 
 
 def _birth(node: LockedNode) -> tuple[int, int]:
@@ -99,13 +130,25 @@ def _grown_apart(deployed: Lock, wanted: Lock) -> Conflict | None:
 
 
 def _reordered(deployed: Lock, wanted: Lock) -> Conflict | None:
-    """In no bucket may two nodes that stay change places: each would hold itself for the owner."""
-    if deployed.epoch != wanted.epoch:
+    """In no bucket may two nodes that stay change places, unless there was a switch since.
+
+    Only where ancestors do not tell: along a line nothing else can be.
+    """
+    is_known = wanted.serial - deployed.serial <= len(wanted.ancestors)
+    if is_known or deployed.epoch != wanted.epoch or wanted.switch > deployed.serial:
         return None
-    stay = {(_birth(node), node.address) for node in wanted.nodes}
-    ids = frozenset(node.node_id for node in deployed.nodes if (_birth(node), node.address) in stay)
-    for bucket, (before, after) in enumerate(zip(deployed.orders, wanted.orders, strict=True)):
-        if [node for node in before if node in ids] != [node for node in after if node in ids]:
-            message = f"nodes that stay have other places in the order of bucket {bucket} than in what runs"
-            return Conflict(message, _RECOVER)
+    bucket = _swapped(deployed, wanted)
+    if bucket is None or keeps_orders(deployed, wanted, has_switched=False):
+        return None
+    message = f"nodes that stay have other places in the order of bucket {bucket} than in what runs"
+    return Conflict(message, _RECOVER)
+
+
+def _swapped(before: Lock, after: Lock) -> int | None:
+    """The first bucket in which two nodes of both change places; None if there is none."""
+    stay = {(_birth(node), node.address) for node in after.nodes}
+    ids = frozenset(node.node_id for node in before.nodes if (_birth(node), node.address) in stay)
+    for bucket, (old, new) in enumerate(zip(before.orders, after.orders, strict=True)):
+        if [node for node in old if node in ids] != [node for node in new if node in ids]:
+            return bucket
     return None

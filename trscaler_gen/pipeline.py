@@ -9,7 +9,7 @@ from pathlib import Path
 from trscaler_gen.bundle import Bundle, make_bundles
 from trscaler_gen.inventory.load import parse_inventory, read_inventory
 from trscaler_gen.inventory.model import Inventory
-from trscaler_gen.lock import Lock, WeightChange, reconcile, weight_changes
+from trscaler_gen.lock import Lock, reconcile
 from trscaler_gen.lockfile import draw_seed, lock_path, read_lock
 from trscaler_gen.nodeplan import plan_nodes
 
@@ -19,7 +19,6 @@ class Compiled:
     """An inventory with all that follows from it; nothing of it has been written anywhere.
 
     ``text`` is the inventory's, ``lock_before`` the lock as it was read, None if there is none yet.
-    ``weight_changes`` are those that were left out: the lock keeps the weights before.
     """
 
     text: str
@@ -28,18 +27,14 @@ class Compiled:
     lock: Lock
     bundles: Mapping[str, Bundle]
     lock_before: Lock | None = None
-    weight_changes: tuple[WeightChange, ...] = ()
 
 
-def compile_inventory(path: Path, *, keep_weights: bool = False) -> Compiled:
-    """Compile the inventory at ``path`` against the lock beside it; raises InputError.
-
-    A changed weight is an error, unless ``keep_weights`` leaves the nodes at the weights that they have.
-    """
+def compile_inventory(path: Path) -> Compiled:
+    """Compile the inventory at ``path`` against the lock beside it; raises InputError."""
     text = read_inventory(path)
     inventory = parse_inventory(text, str(path))
     before = read_lock(lock_path(path))
-    lock = reconcile(inventory, before, seed=draw_seed(), keep_weights=keep_weights)
+    lock = reconcile(inventory, before, seed=draw_seed())
     return _compiled(text.decode(), inventory, lock_path(path), lock, before)
 
 
@@ -49,10 +44,10 @@ def compile_text(path: Path, text: str, *, lock: Lock, lock_before: Lock | None)
     ``path`` only names the inventory: nothing is read. Raises InputError.
     """
     inventory = parse_inventory(text.encode(), str(path))
-    again = reconcile(inventory, lock, seed=lock.seed, keep_weights=True)
+    again = reconcile(inventory, lock, seed=lock.seed)
     return _compiled(text, inventory, lock_path(path), again, lock_before)
 
 
 def _compiled(text: str, inventory: Inventory, path: Path, lock: Lock, before: Lock | None) -> Compiled:
     bundles = make_bundles(plan_nodes(inventory, lock), lock)
-    return Compiled(text, inventory, path, lock, bundles, before, weight_changes(inventory, before))
+    return Compiled(text, inventory, path, lock, bundles, before)

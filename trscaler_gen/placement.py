@@ -44,7 +44,7 @@ class Placement:
 
 def place(weights: Mapping[int, int], buckets: int) -> Placement:
     """Make fresh orders; raises ValueError when a weight is worth less than one bucket."""
-    _require_a_bucket_each(weights, buckets)
+    require_a_bucket_each(weights, buckets)
     by_id = sorted(weights)
     # Inserted by id, about one in a thousand mixes of very light and heavy nodes misses a bound by a tenth of
     # a bucket; another order of insertion then keeps it.
@@ -66,7 +66,7 @@ def add_node(placement: Placement, node_id: int, weight: int) -> Placement:
     if node_id in placement.weights:
         raise ValueError(f"node {node_id} is placed already")
     added = _insert(placement, node_id, weight)
-    _require_a_bucket_each(added.weights, added.buckets)
+    require_a_bucket_each(added.weights, added.buckets)
     return added
 
 
@@ -173,7 +173,7 @@ def _swapped(before: Placement, after: Placement, staying: Collection[int]) -> I
             yield f"nodes that stay changed places in the order of bucket {bucket}"
 
 
-def _require_a_bucket_each(weights: Mapping[int, int], buckets: int) -> None:
+def require_a_bucket_each(weights: Mapping[int, int], buckets: int) -> None:
     total = sum(weights.values())
     for node, weight in sorted(weights.items()):
         if buckets * weight < total:
@@ -204,13 +204,13 @@ def _choose_places(placement: Placement, weight: int) -> list[int]:
     if len(placement.weights) == 1:
         return _share_with_only_node(placement, weight)
     places = _choose_first_and_second(placement, weight)
-    places.update(_choose_deeper(placement, weight, places))
+    places.update(deeper_places(placement, weight, places))
     return [places[bucket] for bucket in range(placement.buckets)]
 
 
 def _share_with_only_node(placement: Placement, weight: int) -> list[int]:
     total = weight + sum(placement.weights.values())
-    firsts = frozenset(_evenly(range(placement.buckets), _rounded(placement.buckets * weight, total)))
+    firsts = frozenset(evenly(range(placement.buckets), _rounded(placement.buckets * weight, total)))
     return [0 if bucket in firsts else 1 for bucket in range(placement.buckets)]
 
 
@@ -224,9 +224,9 @@ def _choose_first_and_second(placement: Placement, weight: int) -> dict[int, int
     for first, row in sorted(_buckets_by_pair(placement).items()):
         share = _Share(sum(map(len, row.values())) - firsts[first], weight, total - weights[first])
         taken = _take_best(_turn(row, first), weights, share, firsts[first], carried)
-        chosen = [bucket for second in row for bucket in _evenly(row[second], taken[second])]
+        chosen = [bucket for second in row for bucket in evenly(row[second], taken[second])]
         carried += share.exact - (len(chosen) - firsts[first])
-        leading = frozenset(_evenly(chosen, firsts[first]))
+        leading = frozenset(evenly(chosen, firsts[first]))
         places.update((bucket, 0 if bucket in leading else 1) for bucket in chosen)
     return places
 
@@ -333,7 +333,7 @@ def _take(counts: Mapping[int, int], weights: Mapping[int, int], share: _Share, 
     return taken
 
 
-def _choose_deeper(placement: Placement, weight: int, chosen: Collection[int]) -> dict[int, int]:
+def deeper_places(placement: Placement, weight: int, chosen: Collection[int]) -> dict[int, int]:
     """Choose a place from the third on for the buckets not in ``chosen``, by systematic sampling.
 
     A bucket's chance at a place is the new node's weight among the weights not yet placed before it.
@@ -360,7 +360,7 @@ def _choose_deeper(placement: Placement, weight: int, chosen: Collection[int]) -
     return places
 
 
-def _evenly(items: Sequence[int], count: int) -> list[int]:
+def evenly(items: Sequence[int], count: int) -> list[int]:
     """Pick ``count`` items at equal distances."""
     return [items[(2 * index + 1) * len(items) // (2 * count)] for index in range(count)]
 

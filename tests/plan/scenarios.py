@@ -24,7 +24,7 @@ from trscaler_gen.errors import NodeError
 from trscaler_gen.facts import Facts
 from trscaler_gen.inventory.load import parse_inventory
 from trscaler_gen.inventory.model import Inventory
-from trscaler_gen.lock import Lock, reconcile, weight_changes
+from trscaler_gen.lock import Lock, reconcile
 from trscaler_gen.nodeplan import plan_nodes
 from trscaler_gen.plan import Plan, Seen, UnfitNode, Wanted, make_plan
 
@@ -56,7 +56,6 @@ class State:
             bundles=self.bundles,
             departed={node.name: node for node in self.lock.retired},
             lock_before=before.lock if before else None,
-            weight_changes=weight_changes(self.inventory, before.lock if before else None),
         )
 
 
@@ -73,7 +72,7 @@ def cluster(before: State | None = None, **changes: Any) -> State:
     """The golden cluster with some of its keys changed, after ``before``."""
     text = yaml.safe_dump({**_CLUSTER, **changes}, sort_keys=False)
     inventory = parse_inventory(text.encode(), "cluster.yaml")
-    lock = reconcile(inventory, before.lock if before else None, seed=SEED, keep_weights=True)
+    lock = reconcile(inventory, before.lock if before else None, seed=SEED)
     return State(inventory, lock)
 
 
@@ -244,16 +243,48 @@ def unreachable() -> Plan:
     return make_plan(wanted, {**seen_of(base(), wanted.bundles), "beta": _no_answer("beta"), "delta": old})
 
 
+def weighed(before: State, gamma: int, *more: str, **changes: Any) -> State:
+    """The next state, in which gamma has another weight; ``more`` nodes come in the same edit."""
+    listed = {**nodes("alpha", "beta", "gamma", *more), "gamma": {"address": "192.0.2.13", "weight": gamma}}
+    return cluster(before, nodes=listed, **changes)
+
+
+def placed(seen: Seen | NodeError, placement: str) -> Seen:
+    """A node that says which of two placements it uses."""
+    assert isinstance(seen, Seen)
+    return replace(seen, facts=replace(seen.facts, placement=placement))
+
+
+def all_placed(seen: Mapping[str, Seen | NodeError], placement: str) -> dict[str, Seen | NodeError]:
+    return {name: placed(each, placement) for name, each in seen.items()}
+
+
+@scenario
+def weight_changed() -> Plan:
+    return plan_between(base(), weighed(base(), 3))
+
+
+@scenario
+def weight_changed_hash_only() -> Plan:
+    before = cluster(connections="hash-only")
+    return plan_between(before, weighed(before, 3, connections="hash-only"))
+
+
+@scenario
+def switch_interrupted() -> Plan:
+    after = weighed(base(), 3)
+    return make_plan(after.wanted(after), all_placed(seen_of(after, after.bundles), "before"))
+
+
 @scenario
 def refused() -> Plan:
-    listed = {**nodes("alpha", "beta", "gamma"), "gamma": {"address": "192.0.2.13", "weight": 3}}
-    after = cluster(base(), nodes=listed)
+    after = cluster(base(), nodes=nodes("alpha", "beta", "gamma", "delta"))
     wanted = after.wanted(base())
     seen = seen_of(base(), wanted.bundles)
     alpha = seen["alpha"]
     assert isinstance(alpha, Seen)
     armed = replace(alpha, facts=replace(alpha.facts, unconfirmed="0123456789ab"))
-    return make_plan(wanted, {**seen, "alpha": armed})
+    return make_plan(wanted, {**seen, "alpha": armed, "delta": Seen(Facts(), {})})
 
 
 @scenario

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
 from hashlib import sha256
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 
 from trscaler_gen.errors import NodeError
 from trscaler_gen.facts import Facts
+from trscaler_gen.lineage import used
 from trscaler_gen.lock import Lock, forget_retired, render_lock
 from trscaler_gen.placement import owners
 from trscaler_gen.plan import (
@@ -22,9 +24,12 @@ from trscaler_gen.plan import (
     Plan,
     Seen,
     StepAction,
+    Switch,
     Traffic,
     UnfitNode,
+    WeightChange,
     condition_of,
+    fitted_lock,
     make_plan,
     plan_as_json,
     stale,
@@ -35,7 +40,21 @@ from trscaler_gen.plan.tell import summary, traffic_sentences
 from trscaler_gen.plan.traffic import least_moves, traffic_of
 from trscaler_gen.plan.words import headed, listed
 
-from .scenarios import SCENARIOS, SEED, State, base, cluster, edited, nodes, plan_between, seen_of, view
+from .scenarios import (
+    SCENARIOS,
+    SEED,
+    State,
+    all_placed,
+    base,
+    cluster,
+    edited,
+    nodes,
+    placed,
+    plan_between,
+    seen_of,
+    view,
+    weighed,
+)
 
 
 def actions(plan: Plan) -> dict[str, str]:
@@ -85,7 +104,9 @@ def small(count: int) -> State:
         ("link-changed", {"alpha": "none", "beta": "none", "gamma": "restart"}),
         ("drift", {"alpha": "swap", "beta": "restart", "gamma": "swap"}),
         ("unreachable", {"alpha": "swap", "beta": "unreachable", "gamma": "swap", "delta": "unfit"}),
-        ("refused", {"alpha": "none", "beta": "none", "gamma": "none"}),
+        ("weight-changed", {"alpha": "swap", "beta": "swap", "gamma": "swap"}),
+        ("switch-interrupted", {"alpha": "none", "beta": "none", "gamma": "none"}),
+        ("refused", {"alpha": "swap", "beta": "swap", "gamma": "swap", "delta": "start"}),
     ],
 )
 def test_actions(name: str, expected: dict[str, str]) -> None:
@@ -100,7 +121,7 @@ def test_which_plans_can_be_carried_out() -> None:
     disruptive = {name for name, make in SCENARIOS.items() if make().needs_disruption}
     assert empty == {"nothing-to-do"}
     assert blocked == {"removed-node-still-serves", "unreachable", "refused", "lock-lost"}
-    assert disruptive == {"disruptive", "link-changed", "lock-lost"}
+    assert disruptive == {"disruptive", "link-changed", "lock-lost", "weight-changed-hash-only"}
 
 
 @pytest.mark.parametrize(
@@ -254,14 +275,143 @@ def test_an_unconfirmed_change_of_another_run_is_waited_for() -> None:
     assert "alpha: a change by another run was not confirmed yet" in told(SCENARIOS["refused"]())
 
 
-def test_a_change_of_weights_is_shown_and_refused() -> None:
-    plan = SCENARIOS["refused"]()
-    assert "gamma from 1 to 3" in told(plan)
+# Switches
+
+
+def test_a_change_of_weights_is_a_switch() -> None:
+    plan = SCENARIOS["weight-changed"]()
     # 2 : 1 : 3 of 64 are 21.3, 10.7 and 32; they had 32, 16 and 16.
-    assert plan.traffic.weights is not None
-    assert plan.traffic.weights.least == 16
-    assert plan.traffic.weights.gives == (("alpha", 11), ("beta", 5))
-    assert plan.traffic.weights.takes == (("gamma", 16),)
+    assert plan.traffic.weights == (WeightChange("gamma", 1, 3),)
+    assert plan.traffic.moves == (Move("alpha", "gamma", 11), Move("beta", "gamma", 5))
+    assert plan.traffic.moved == plan.traffic.least == 16
+    assert plan.switch == Switch(("alpha", "beta", "gamma"), 16, keeps_connections=True)
+
+
+def test_without_preserved_connections_a_switch_breaks_them() -> None:
+    plan = SCENARIOS["weight-changed-hash-only"]()
+    assert plan.disruption == (
+        "the switch breaks the connections of 16 of 64 buckets, which change hands between nodes that stay: "
+        "connections: hash-only",
+    )
+
+
+@pytest.mark.parametrize("placement", ["before", "after"])
+def test_a_switch_is_left_to_do_until_it_was_made(placement: str) -> None:
+    state = weighed(base(), 3)
+    plan = make_plan(state.wanted(state), all_placed(seen_of(state, state.bundles), placement))
+    assert plan.is_empty == (plan.switch is None) == (placement == "after")
+    assert plan.traffic.moved == (16 if placement == "before" else 0)
+    assert plan.is_applicable
+
+
+def test_one_that_missed_the_switch_is_what_is_left() -> None:
+    state = weighed(base(), 3)
+    seen = all_placed(seen_of(state, state.bundles), "after")
+    seen["beta"] = placed(seen["beta"], "before")
+    plan = make_plan(state.wanted(state), seen)
+    assert plan.switch is not None and plan.switch.nodes == ("beta",)
+    assert plan.is_applicable
+
+
+def test_nodes_that_start_are_drawn_along_by_those_that_have_switched() -> None:
+    before = weighed(base(), 3)
+    after = weighed(before, 3, "delta")
+    wanted = after.wanted(before)
+    seen = all_placed(seen_of(before, wanted.bundles), "after")
+    plan = make_plan(wanted, {**seen, "delta": Seen(Facts(), {})})
+    assert plan.switch is None and plan.is_applicable
+    assert {move.taker for move in plan.traffic.moves} == {"delta"}
+
+
+def test_a_node_added_in_the_same_edit_starts_before_the_switch() -> None:
+    after = weighed(base(), 3, "delta")
+    wanted = after.wanted(base())
+    plan = make_plan(wanted, {**seen_of(base(), wanted.bundles), "delta": Seen(Facts(), {})})
+    assert plan.switch is not None and plan.switch.nodes == ("alpha", "beta", "gamma", "delta")
+    assert plan.is_applicable
+
+
+def fitted(before: State, after: State, seen: Mapping[str, Seen | NodeError]) -> State:
+    """The state that is wanted once the lock begins where the nodes are."""
+    lock = fitted_lock(after.wanted(before), seen)
+    return after if lock is None else State(after.inventory, lock)
+
+
+@pytest.mark.parametrize("placement", ["before", "after"])
+@pytest.mark.parametrize("gamma", [1, 2, 5])
+@pytest.mark.parametrize("is_built", [True, False])
+def test_a_second_edit_begins_where_the_nodes_are(placement: str, gamma: int, is_built: bool) -> None:
+    """Whether the first switch was made, the lock cannot know; and it may have been written down since."""
+    first = weighed(base(), 3)
+    second = weighed(first, gamma)
+    lock_before = second if is_built else first
+    live = used(first.lock, has_switched=placement == "after")
+    seen = all_placed(seen_of(first, second.bundles), placement)
+    state = fitted(lock_before, second, seen)
+    begins = used(state.lock, has_switched=False)
+    assert begins.orders == live.orders
+    plan = make_plan(state.wanted(lock_before), all_placed(seen_of(first, state.bundles), placement))
+    assert plan.is_applicable
+    # To take the first change back before it was carried out moves nothing.
+    assert (plan.switch is None) == (placement == "before" and gamma == 1)
+    assert plan.traffic.moved <= plan.traffic.least
+
+
+def test_the_twin_a_lock_that_begins_elsewhere_is_refused() -> None:
+    first = weighed(base(), 3)
+    second = weighed(first, 5)
+    seen = all_placed(seen_of(first, second.bundles), "before")
+    plan = make_plan(second.wanted(first), seen)
+    assert not plan.is_applicable
+    assert "the nodes do not use one placement" in told(plan)
+
+
+def test_an_edit_over_one_that_was_only_built_begins_where_the_nodes_are() -> None:
+    first = weighed(base(), 3)
+    second = weighed(first, 5)
+    state = fitted(second, second, seen_of(base(), second.bundles))
+    assert state.lock.before == base().lock.orders
+    assert state.lock.serial == state.lock.switch == 4
+    plan = plan_between(base(), state)
+    assert plan.is_applicable and plan.traffic.moved <= plan.traffic.least
+
+
+def test_nodes_of_two_placements_change_nothing_until_they_agree() -> None:
+    first = weighed(base(), 3)
+    second = weighed(first, 5)
+    seen = all_placed(seen_of(first, second.bundles), "after")
+    seen["beta"] = placed(seen["beta"], "before")
+    assert fitted_lock(second.wanted(first), seen) is None
+    plan = make_plan(second.wanted(first), seen)
+    (refusal,) = plan.refusals
+    assert "alpha, gamma use that after the last switch, beta still that before it" in refusal.message
+
+
+def test_a_node_that_stands_aside_keeps_no_change_waiting() -> None:
+    """It has missed the switch, and learns it from the others before it serves."""
+    state = weighed(base(), 3)
+    seen = all_placed(seen_of(state, state.bundles), "after")
+    old = seen_of(base(), state.bundles)["beta"]
+    assert isinstance(old, Seen)
+    seen["beta"] = replace(old, facts=replace(old.facts, serving=False, fenced=True))
+    plan = make_plan(state.wanted(state), seen)
+    assert plan.is_applicable and plan.switch is None
+
+
+def test_a_change_of_weights_is_not_gone_back_from_node_by_node() -> None:
+    after = weighed(base(), 3)
+    wanted = replace(base().wanted(base()), is_rollback=True)
+    plan = make_plan(wanted, all_placed(seen_of(after, wanted.bundles), "after"))
+    (refusal,) = plan.refusals
+    assert "put the weights back in the inventory (gamma 1)" in refusal.hint
+    unmade = make_plan(wanted, all_placed(seen_of(after, wanted.bundles), "before"))
+    assert unmade.is_applicable and unmade.traffic.moved == 0
+
+
+def test_another_epoch_takes_other_weights_along() -> None:
+    after = weighed(base(), 3, heartbeat={"interval_ms": 100, "missed": 3, "first_vrid": 70})
+    plan = plan_between(base(), after)
+    assert plan.switch is None and plan.needs_disruption
 
 
 @pytest.mark.parametrize(

@@ -77,8 +77,8 @@ def user_of(lan: Lan, monkeypatch: pytest.MonkeyPatch) -> User:
     lan.boot("n1", "n2")
     someone = User(lan, lan.folder / "web.yaml")
 
-    def compile_inventory(path: Path, *, keep_weights: bool = False) -> Compiled:
-        return someone.with_fakes(pipeline.compile_inventory(path, keep_weights=keep_weights))
+    def compile_inventory(path: Path) -> Compiled:
+        return someone.with_fakes(pipeline.compile_inventory(path))
 
     def compile_text(path: Path, text: str, **locks: object) -> Compiled:
         return someone.with_fakes(pipeline.compile_text(path, text, **locks))  # type: ignore[arg-type]

@@ -20,6 +20,7 @@ VERBS = {
     "plan": "trscaler_gen.cli.plan",
     "apply": "trscaler_gen.cli.apply",
     "rollback": "trscaler_gen.cli.rollback",
+    "rebalance": "trscaler_gen.cli.rebalance",
     "status": "trscaler_gen.cli.status",
     "history": "trscaler_gen.cli.history",
     "lock": "trscaler_gen.cli.lock",

@@ -102,7 +102,7 @@ def _read_all(paths: Iterable[Path]) -> list[Source]:
     _refuse_doubles([Path(plan.inventory_path) for plan in saved.values()], inventories)
     return [
         *(_read_plan(plan) for plan in saved.values()),
-        *(Source(compile_inventory(path, keep_weights=True)) for path in inventories),
+        *(Source(compile_inventory(path)) for path in inventories),
     ]
 
 

@@ -61,7 +61,7 @@ def command(
     paths = expand(inventories)
     if output and len(paths) > 1:
         raise click.UsageError(f"-o saves the plan of one inventory, and these are {len(paths)}")
-    clusters = [compile_inventory(path, keep_weights=True) for path in paths]
+    clusters = [compile_inventory(path) for path in paths]
     with (
         watching(False, several=len(paths) > 1) as teller,
         deployments(

@@ -96,7 +96,7 @@ def _clusters(paths: Sequence[Path]) -> tuple[Cluster, ...]:
 def _cluster(path: Path, inventory: Inventory, label: str) -> Cluster:
     """A lock that is gone or spoilt is no reason to be silent about the nodes."""
     try:
-        compiled = compile_inventory(path, keep_weights=True)
+        compiled = compile_inventory(path)
     except InputError as error:
         remark = f"what is wanted cannot be built: {error.problems[0].message}"
         return Cluster(label, path, inventory, None, {}, {}, (remark,))

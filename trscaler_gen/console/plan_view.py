@@ -22,7 +22,7 @@ from trscaler_gen.plan import (
     differences,
     whole_files,
 )
-from trscaler_gen.plan.tell import summary, traffic_sentences
+from trscaler_gen.plan.tell import summary, switch_sentences, traffic_sentences
 from trscaler_gen.plan.words import counted, headed
 from trscaler_gen.secret import redact
 
@@ -63,6 +63,7 @@ class _View:
         self._files(plan)
         if not plan.is_empty:
             self._section("Traffic", traffic_sentences(plan.traffic, full=self.full))
+        self._section("Switch", switch_sentences(plan.switch, plan.traffic.buckets))
         self._section("Disruption (needs --allow-disruption)", plan.disruption, "red")
         self._refusals(plan.refusals)
         self._section("Notes", plan.notes, "yellow")

@@ -21,6 +21,7 @@ _STYLES = {
     Action.STARTED: "green",
     Action.SWAPPED: "green",
     Action.RESTARTED: "yellow",
+    Action.SWITCHED: "green",
     Action.UNCHANGED: "dim",
     Action.STOPPED: "yellow",
     Action.ABSENT: "yellow",

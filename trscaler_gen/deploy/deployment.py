@@ -5,10 +5,11 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 
+from trscaler_gen.bundle import make_bundles
 from trscaler_gen.deploy.fleet import Event, Fleet
 from trscaler_gen.deploy.look import look
 from trscaler_gen.deploy.rollout import Action, Goal, Job, NodeResult, Report, Work, carry_out
@@ -17,8 +18,9 @@ from trscaler_gen.facts import Facts
 from trscaler_gen.inventory.model import Inventory
 from trscaler_gen.lock import Lock, RetiredNode, forget_retired
 from trscaler_gen.lockfile import read_lock, write_lock
+from trscaler_gen.nodeplan import plan_nodes
 from trscaler_gen.pipeline import Compiled
-from trscaler_gen.plan import Condition, Plan, Seen, Step, StepAction, Wanted, make_plan, stale
+from trscaler_gen.plan import Condition, Plan, Seen, Step, StepAction, Wanted, fitted_lock, make_plan, stale
 from trscaler_gen.transport import Connection, connect, resolve
 
 _GOALS = {
@@ -58,7 +60,6 @@ def wanted_of(compiled: Compiled, lock: Lock) -> Wanted:
         bundles=compiled.bundles,
         departed=departed_nodes(compiled.inventory, lock),
         lock_before=compiled.lock_before,
-        weight_changes=compiled.weight_changes,
     )
 
 
@@ -124,6 +125,11 @@ class Deployment:
     def plan(self) -> Plan:
         """Look at every node and say what is to be done; changes nothing."""
         self.seen = look(self._fleet, self.wanted)
+        lock = fitted_lock(self.wanted, self.seen)
+        if lock is not None:
+            bundles = make_bundles(plan_nodes(self.wanted.inventory, lock), lock)
+            self.wanted = replace(self.wanted, lock=lock, bundles=bundles)
+            self.seen = look(self._fleet, self.wanted)
         return make_plan(self.wanted, self.seen)
 
     def carry_out(self, plan: Plan, options: Options, conditions: Conditions | None = None) -> Report:
@@ -160,6 +166,7 @@ class Deployment:
             settle_s=5 + 4 * heartbeat.interval_ms / 1000,
             allow_unhealthy=options.allow_unhealthy,
             erase=options.erase,
+            switches=bool(self.wanted.lock.switch),
         )
 
     def _job(self, step: Step) -> Job:

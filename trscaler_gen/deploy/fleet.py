@@ -26,6 +26,7 @@ class Phase(StrEnum):
     STOP = "stop"
     SWAP = "swap"
     START = "start"
+    SWITCH = "switch"
     PROVE = "prove"
     CONFIRM = "confirm"
     REVERT = "revert"

@@ -9,13 +9,16 @@ over new SSH connections, and *confirmed*, before the next one begins:
 3. *stop*    nodes that leave go silent first: their buckets fall to the next in order.
 4. *swap*    nodes that run take the new tables; leases, and so owners, stay.
 5. *start*   only now nodes that do not run begin to send heartbeats: everybody knows their place by then.
-6. *record*  the change goes into every node's history; old generations go, and the traces of who left.
+6. *switch*  where nodes that stay change places, all hold both placements by now, and one node is told to go
+             over to the newer one: its next heartbeat takes all others along.
+7. *record*  the change goes into every node's history; old generations go, and the traces of who left.
 
 A step that is committed carries the node's own promise to take it back, unless it is confirmed in time: if
 the deployer dies, or has cut himself off, the node is as before without him. When a proof fails in the phases
 stop and swap, all nodes of the phase go back at once; nodes that start are independent of each other, and
-only those that fail go back. Nothing here prints: progress is told by events, the outcome by one result per
-node.
+only those that fail go back. A switch is one event for the whole cluster and has no way back but another one:
+nothing is armed any more when it begins, and who has missed it learns it from the next heartbeat that it
+hears. Nothing here prints: progress is told by events, the outcome by one result per node.
 """
 
 from __future__ import annotations
@@ -57,6 +60,7 @@ class Action(StrEnum):
     STARTED = "started"
     SWAPPED = "swapped"
     RESTARTED = "restarted"
+    SWITCHED = "switched"
     UNCHANGED = "unchanged"
     STOPPED = "stopped"
     ABSENT = "absent"
@@ -98,7 +102,8 @@ class Work:
 
     ``token`` names this run, ``change`` what the cluster is to be, ``who`` the deployer (one word). A step
     that is not confirmed ``confirm_s`` after it began is taken back by its node; ``settle_s`` is how long a
-    node may take until its heartbeats are heard. ``erase``: nodes that leave keep nothing.
+    node may take until its heartbeats are heard. ``erase``: nodes that leave keep nothing. ``switches``: the
+    nodes hold two placements, and are to use the newer one in the end.
     """
 
     cluster: str
@@ -110,6 +115,7 @@ class Work:
     settle_s: float = 10.0
     allow_unhealthy: bool = False
     erase: bool = True
+    switches: bool = False
 
 
 @dataclass(frozen=True)
@@ -174,14 +180,19 @@ class _Rollout:
     silent: set[str] = field(default_factory=set)
     #: whether a node runs what it was to run, for good
     has_changed: bool = False
+    #: whether all nodes use the placement that they are to use
+    has_switched: bool = False
 
     def run(self) -> Report:
         for phase in (self._lock, self._stage, self._stop, self._swap, self._start):
             phase()
             if self._must_end():
                 break
+        if self.work.switches and not self._must_end():
+            self._switch()
         # Also when only a start has failed: this change is what runs now, and what a rollback goes back from.
-        if self.has_changed or not self._must_end():
+        # A switch that was not made is not written down: applying again has to go on with it.
+        if (self.has_changed and not self.work.switches) or self.has_switched or not self._must_end():
             self._record()
         self._bring_back()
         self._look_at_failed_nodes()
@@ -275,6 +286,68 @@ class _Rollout:
             self._confirm(self._prove(begun))
         self._revert((node for node in nodes if not self._is_done(node)), "went back")
 
+    def _switch(self) -> None:
+        """Every node holds both placements, for good: one begins to use the newer one, and all follow."""
+        nodes = self._with_goal(Goal.KEEP, Goal.SWAP, Goal.RESTART, Goal.START)
+        ready = self._each(Phase.PROVE, nodes, self._observe_ready, fresh=True)
+        if self._must_end():
+            return
+        late = [node for node in nodes if ready[node].placement != "after"]
+        error = self._begin_switch(ready) if len(late) == len(nodes) else None
+        # Also after a failure: the frame may have left before it.
+        followed = self._await_switch(nodes, 0 if error else self.work.settle_s)
+        if error and not followed:
+            self._failed(error.node, error)
+            return
+        for node in nodes:
+            if node not in followed:
+                self._failed(node, NodeError(node, _NOT_SWITCHED, hint=_NOT_SWITCHED_HINT))
+            elif node in late:
+                self._note_switched(node)
+        # Each writes down that it has switched, so that it begins so after a reboot.
+        lasting = self._each(Phase.SWITCH, followed, self._call_switch)
+        self.has_switched = len(lasting) == len(nodes)
+
+    def _observe_ready(self, node: str, connection: Connection) -> Facts:
+        """A node that does not hold both placements would be left behind; raises NodeError."""
+        facts, job = self._observe(node, connection), self.work.jobs[node]
+        is_as_wanted = facts.generation == facts.loaded == job.generation and not facts.unconfirmed
+        if not is_as_wanted or facts.placement not in ("before", "after"):
+            message = f"it is not ready to switch: it runs generation {facts.loaded or 'none'}"
+            raise NodeError(node, message, hint=_NOT_READY_HINT)
+        return facts
+
+    def _begin_switch(self, ready: Mapping[str, Facts]) -> NodeError | None:
+        """Its next heartbeat carries the switch, so it has to be one that sends them."""
+        first = next((node for node, facts in ready.items() if facts.serving), next(iter(ready)))
+        outcome = self.fleet.each(Phase.SWITCH, (first,), self._call_switch).get(first)
+        return outcome if isinstance(outcome, NodeError) else None
+
+    def _await_switch(self, nodes: tuple[str, ...], patience_s: float) -> tuple[str, ...]:
+        """The nodes that use the newer placement by the end."""
+
+        def task(node: str, connection: Connection) -> bool:
+            deadline = time.monotonic() + patience_s
+            while self._observe(node, connection).placement != "after":
+                if time.monotonic() > deadline:
+                    return False
+                time.sleep(_POLL_S)
+            return True
+
+        outcomes = self.fleet.each(Phase.PROVE, nodes, task, fresh=True)
+        return tuple(node for node, outcome in outcomes.items() if outcome is True)
+
+    def _call_switch(self, node: str, connection: Connection) -> str:
+        return self._call(node, connection, "switch")
+
+    def _note_switched(self, node: str) -> None:
+        self._done(node)
+        job, result = self.work.jobs[node], self.results[node]
+        if job.goal is Goal.KEEP:
+            self.results[node] = replace(result, action=Action.SWITCHED)
+        else:
+            self.results[node] = replace(result, message="and switched with the others")
+
     def _record(self) -> None:
         """What runs is right by now: a node that cannot note it down has not failed."""
 
@@ -285,7 +358,8 @@ class _Rollout:
                 self._call(node, connection, "record", self.work.change, self.work.who)
 
         for node in self._with_goal(Goal.KEEP):
-            self._done(node)
+            if node not in self.results:
+                self._done(node)
         done = [node for node in self.work.jobs if self._is_done(node)]
         for node, outcome in self.fleet.each(Phase.RECORD, done, task).items():
             result = self.results[node]
@@ -443,4 +517,12 @@ def _what_still_runs(facts: Facts) -> str:
     return "it still runs" if facts.runs or facts.serving else ""
 
 
+_NOT_READY_HINT = (
+    "all nodes still use the placement before the switch, which is safe; mend this one, and apply again"
+)
+_NOT_SWITCHED = "it still uses the placement before the switch"
+_NOT_SWITCHED_HINT = (
+    "it hears none of the others: mend its link. It switches at the first heartbeat that it hears; then apply "
+    "again"
+)
 _UNPROVEN_HINT = "it goes back to what it ran before; look at its log: journalctl -t 'trscaler-gen-*' -n 50"

@@ -26,7 +26,8 @@ from trscaler_gen.lock.model import (
     forget_retired,
 )
 from trscaler_gen.lock.parse import parse_lock
-from trscaler_gen.lock.reconcile import WeightChange, reconcile, reseed, weight_changes
+from trscaler_gen.lock.reconcile import reconcile, reseed
+from trscaler_gen.lock.switch import begin_with, rebalance
 from trscaler_gen.lock.text import VERSION, fingerprint, render_lock
 
 __all__ = [
@@ -37,13 +38,13 @@ __all__ = [
     "Lock",
     "LockedNode",
     "RetiredNode",
-    "WeightChange",
+    "begin_with",
     "carried",
     "fingerprint",
     "forget_retired",
     "parse_lock",
+    "rebalance",
     "reconcile",
     "render_lock",
     "reseed",
-    "weight_changes",
 ]

@@ -3,53 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from trscaler_gen.errors import InputError, Problem
 from trscaler_gen.inventory.model import Inventory
-from trscaler_gen.lock.model import (
-    MAX_ANCESTORS,
-    MAX_EPOCH,
-    MAX_SERIAL,
-    Lock,
-    LockedNode,
-    RetiredNode,
-    carried,
-)
-from trscaler_gen.lock.text import fingerprint
+from trscaler_gen.lock.model import Lock, LockedNode, RetiredNode
+from trscaler_gen.lock.serial import MAKE_ANEW, in_next_epoch, numbered
+from trscaler_gen.lock.switch import follow_weights, with_members
 from trscaler_gen.mac import HardwareAddress, auto_address
-from trscaler_gen.placement import (
-    MAX_ID,
-    Order,
-    Placement,
-    add_node,
-    movement_violations,
-    place,
-    remove_node,
-    violations,
-)
+from trscaler_gen.placement import MAX_ID, Order, Placement, movement_violations, place, violations
 
 _MOST_REPORTED = 10
-_MAKE_ANEW = (
-    "make the cluster anew: take every node down and erase it (node.sh down, then node.sh erase), move the "
-    "lock away, and apply"
-)
 
 
-@dataclass(frozen=True)
-class WeightChange:
-    """A node whose weight in the inventory is not the one that its buckets were given by."""
-
-    name: str
-    before: int
-    after: int
-
-
-def reconcile(inventory: Inventory, lock: Lock | None, *, seed: int, keep_weights: bool = False) -> Lock:
+def reconcile(inventory: Inventory, lock: Lock | None, *, seed: int) -> Lock:
     """Bring the lock up to the inventory; ``seed`` (32 bits) is used only where there is no lock yet.
 
-    A changed weight is refused; with ``keep_weights`` the lock's weight stays instead. Raises InputError when
-    the lock is another cluster's, or when the inventory asks for what cannot be done to a running cluster.
+    Raises InputError when the lock is another cluster's, or when the inventory asks for what cannot be done
+    to a running cluster.
     """
     if lock is None:
         return _checked(inventory, _fresh(inventory, seed))
@@ -65,46 +36,18 @@ def reconcile(inventory: Inventory, lock: Lock | None, *, seed: int, keep_weight
     kept = _kept(inventory, lock)
     retired = _retired(inventory, lock, kept)
     nodes = _number_nodes(inventory, kept, retired, since=lock.serial + 1)
+    changed = replace(lock, nodes=nodes, retired=retired)
     if inventory.hash.buckets != lock.buckets:
-        orders, removals = _place(inventory, nodes), 0
+        changed = replace(changed.with_orders(_place(inventory, nodes)), removals=0)
     else:
-        if keep_weights:
-            nodes = _with_weights_of(lock, nodes)
-        else:
-            _refuse_changed_weights(inventory, lock)
-        orders, removals = _carry_over(inventory, lock, nodes)
-    changed = replace(lock, nodes=nodes, retired=retired, orders=orders, removals=removals)
+        changed = _carry_over(inventory, lock, changed)
     changed = _checked(inventory, _renew_contract(inventory, lock, changed))
-    return _numbered(changed, lock, inventory.source)
-
-
-def weight_changes(inventory: Inventory, lock: Lock | None) -> tuple[WeightChange, ...]:
-    """Which weights cannot be followed; with other buckets all orders are new, and any weight can."""
-    if lock is None or inventory.hash.buckets != lock.buckets:
-        return ()
-    weights = {node.address: node.weight for node in lock.nodes}
-    return tuple(
-        WeightChange(name, weights[node.address], node.weight)
-        for name, node in inventory.nodes.items()
-        if weights.get(node.address, node.weight) != node.weight
-    )
+    return numbered(changed, lock, inventory.source)
 
 
 def reseed(lock: Lock, seed: int, source: str) -> Lock:
     """Take another seed, and so another epoch; raises InputError when the last one is reached."""
-    return _numbered(replace(lock, seed=seed, epoch=_next_epoch(lock, source)), lock, source)
-
-
-def _numbered(changed: Lock, before: Lock, source: str) -> Lock:
-    """Count a change of what nodes carry, and remember what was before it."""
-    if carried(changed) == carried(before):
-        return changed
-    if before.serial == MAX_SERIAL:
-        message = f"serial {MAX_SERIAL} is the last: nothing can change any more"
-        hint = _MAKE_ANEW
-        raise InputError([Problem(source, 0, 0, "no-serial-left", message, hint)])
-    ancestors = (fingerprint(before), *before.ancestors)[:MAX_ANCESTORS]
-    return replace(changed, serial=before.serial + 1, ancestors=ancestors)
+    return numbered(in_next_epoch(replace(lock, seed=seed), source), lock, source)
 
 
 def _fresh(inventory: Inventory, seed: int) -> Lock:
@@ -182,31 +125,36 @@ def _place(inventory: Inventory, nodes: tuple[LockedNode, ...]) -> tuple[Order, 
         raise _weight_refusal(inventory, error) from None
 
 
-def _carry_over(
-    inventory: Inventory, lock: Lock, nodes: tuple[LockedNode, ...]
-) -> tuple[tuple[Order, ...], int]:
-    """Remove who is gone from the orders, then insert who is new."""
-    before = placement = lock.placement
-    gone = sorted(before.weights.keys() - {node.node_id for node in nodes})
-    for node_id in gone:
-        placement = remove_node(placement, node_id)
-    removals = lock.removals + len(gone) if placement.weights else 0
-    for node in nodes:
-        if node.node_id not in placement.weights:
-            placement = _add(inventory, placement, node)
-    moved_wrongly = movement_violations(before, placement)
-    if moved_wrongly:
-        raise RuntimeError(f"placement moved more than it had to: {moved_wrongly[0]}")
-    # Rarely an insertion misses a bound by a fraction of a bucket: that is as uneven as a removal makes it.
-    missed = removals == 0 and bool(violations(placement))
-    return placement.orders, removals + missed
-
-
-def _add(inventory: Inventory, placement: Placement, node: LockedNode) -> Placement:
+def _carry_over(inventory: Inventory, lock: Lock, changed: Lock) -> Lock:
+    """Bring the orders to the nodes of ``changed``: members first, their weights then."""
+    ids = {node.node_id for node in lock.nodes}
+    stay = tuple(node for node in changed.nodes if node.node_id in ids)
     try:
-        return add_node(placement, node.node_id, node.weight)
+        changed = _with_members(lock, changed, stay)
+        weights = {node.node_id: node.weight for node in (*changed.nodes, *lock.nodes)}
+        return follow_weights(changed, {node.node_id: weights[node.node_id] for node in changed.nodes})
     except ValueError as error:
         raise _weight_refusal(inventory, error) from None
+
+
+def _with_members(lock: Lock, changed: Lock, stay: tuple[LockedNode, ...]) -> Lock:
+    """Remove who is gone from the orders, and insert who is new: the others keep their places."""
+    placement = with_members(lock.placement, stay, changed.nodes)
+    weights = lock.placement.weights
+    moved_wrongly = movement_violations(lock.placement, placement)
+    # Where weights change as well, what is uneven here is put right by the switch.
+    if moved_wrongly and all(weights[node.node_id] == node.weight for node in stay):
+        raise RuntimeError(f"placement moved more than it had to: {moved_wrongly[0]}")
+    if not stay:  # all orders are new
+        return replace(changed.with_orders(placement.orders), removals=0)
+    removals = lock.removals + len(lock.nodes) - len(stay)
+    # Rarely an insertion misses a bound by a fraction of a bucket: that is as uneven as a removal makes it.
+    missed = removals == 0 and placement.orders != lock.orders and bool(violations(placement))
+    changed = replace(changed, orders=placement.orders, removals=removals + missed)
+    if not lock.switch:
+        return changed
+    before = with_members(Placement(weights, lock.before), stay, changed.nodes)
+    return replace(changed, before=before.orders)
 
 
 def _refuse_changed_vrids(inventory: Inventory, lock: Lock) -> None:
@@ -214,28 +162,7 @@ def _refuse_changed_vrids(inventory: Inventory, lock: Lock) -> None:
     wanted = inventory.heartbeat.first_vrid
     if wanted != lock.first_vrid:
         message = f"first_vrid changed from {lock.first_vrid} to {wanted}: a cluster that runs cannot follow"
-        hint = _MAKE_ANEW
-        raise _refusal(inventory, "vrid-changed", message, hint)
-
-
-def _with_weights_of(lock: Lock, nodes: tuple[LockedNode, ...]) -> tuple[LockedNode, ...]:
-    weights = {node.node_id: node.weight for node in lock.nodes}
-    return tuple(replace(node, weight=weights.get(node.node_id, node.weight)) for node in nodes)
-
-
-def _refuse_changed_weights(inventory: Inventory, lock: Lock) -> None:
-    problems = [
-        _problem(
-            inventory,
-            "weight-changed",
-            f"weight of {change.name} changed from {change.before} to {change.after}: moving buckets "
-            "between living nodes is not supported yet",
-            "remove the node from the inventory and apply, then add it with its new weight and apply again",
-        )
-        for change in weight_changes(inventory, lock)
-    ]
-    if problems:
-        raise InputError(problems)
+        raise _refusal(inventory, "vrid-changed", message, MAKE_ANEW)
 
 
 def _renew_contract(inventory: Inventory, before: Lock, changed: Lock) -> Lock:
@@ -250,15 +177,7 @@ def _renew_contract(inventory: Inventory, before: Lock, changed: Lock) -> Lock:
     )
     if renewed.contract == before.contract:
         return renewed
-    return replace(renewed, epoch=_next_epoch(before, inventory.source))
-
-
-def _next_epoch(lock: Lock, source: str) -> int:
-    if lock.epoch < MAX_EPOCH:
-        return lock.epoch + 1
-    message = f"epoch {MAX_EPOCH} is the last: the contract cannot change any more"
-    hint = _MAKE_ANEW
-    raise InputError([Problem(source, 0, 0, "no-epoch-left", message, hint)])
+    return in_next_epoch(renewed, inventory.source)
 
 
 def _checked(inventory: Inventory, lock: Lock) -> Lock:

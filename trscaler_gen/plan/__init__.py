@@ -3,6 +3,7 @@
 from trscaler_gen.plan.condition import condition_of, stale
 from trscaler_gen.plan.diff import Difference, Line, Whole, differences, whole_files
 from trscaler_gen.plan.export import plan_as_json
+from trscaler_gen.plan.fit import fitted_lock
 from trscaler_gen.plan.make import make_plan
 from trscaler_gen.plan.model import (
     Condition,
@@ -11,14 +12,16 @@ from trscaler_gen.plan.model import (
     Plan,
     Refusal,
     Seen,
-    Shift,
     Step,
     StepAction,
+    Switch,
     Traffic,
     UnfitNode,
     Wanted,
+    WeightChange,
 )
 from trscaler_gen.plan.saved import SavedPlan, is_saved_plan, load, save
+from trscaler_gen.plan.traffic import traffic_of
 
 __all__ = [
     "Condition",
@@ -30,20 +33,23 @@ __all__ = [
     "Refusal",
     "SavedPlan",
     "Seen",
-    "Shift",
     "Step",
     "StepAction",
+    "Switch",
     "Traffic",
     "UnfitNode",
     "Wanted",
+    "WeightChange",
     "Whole",
     "condition_of",
     "differences",
+    "fitted_lock",
     "is_saved_plan",
     "load",
     "make_plan",
     "plan_as_json",
     "save",
     "stale",
+    "traffic_of",
     "whole_files",
 ]

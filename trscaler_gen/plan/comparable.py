@@ -14,21 +14,25 @@ _SEED = re.compile(r"(seed[\"']?[ \t]*[:=]?[ \t]*[\"']?)(0x[0-9a-f]+|[0-9]+)", r
 _RULESET_TAG = re.compile(r"^    map \w+?(_[0-9a-f]{8}) \{$", re.MULTILINE)
 _SCRIPT_TAG = re.compile(r"^TAG=[0-9a-f]{8}$", re.MULTILINE)
 #: patterns that begin with plain text are found many times as fast
-_RANK = r"    map rank[0-9]+_TAG \{\n[^}]*\}\n    \}\n\n?"
+_RANK = r"    map (?:first|first_before|rank[0-9]+|before[0-9]+)_TAG \{\n[^}]*\}\n    \}\n\n?"
 _RANKS = re.compile(rf"{_RANK}(?:{_RANK})*")
+#: what is done with one rank after the other
 _RULES = re.compile(
-    r"(        meta mark set jhash .+ map @rank)0_TAG\n"
-    r"        meta mark @alive goto decide\n"
-    r"(?:\1[0-9]+_TAG\n        meta mark @alive goto decide\n)*"
+    r"(        meta mark set meta priority map @(?:rank|before))[0-9]+_TAG\n"
+    r"((?:        meta mark (?!set meta priority).*\n)+)"
+    r"(?:\1[0-9]+_TAG\n\2)+"
 )
-_PLACE = re.compile(r"@rank([0-9]+)_TAG$", re.MULTILINE)
+_PLACE = re.compile(r"@(?:rank|before)([0-9]+)_TAG$", re.MULTILINE)
 #: how a file begins: with the name of its node
-_HEADING = re.compile(r"\A(# Cluster \S+, )node [^\s,:.]+(?: \(id [0-9]+\))?")
+_HEADING = re.compile(r"\A(# Cluster \S+, )node ([^\s,:.]+)(?: \(id ([0-9]+)\))?")
 #: sets have no order, and a node writes itself first
 _NUMBERS = re.compile(r"\{ ([0-9]+(?:, [0-9]+)+) \}")
 #: the last element of a set has no comma, and is another one on every node
 _ELEMENT_COMMA = re.compile(r",(?=  # .*$)", re.MULTILINE)
 _ORDERS = re.compile(r"\n00000?: [0-9 ]+(?:\n[0-9]{4,5}: [0-9 ]+)*")
+_BEFORE = re.compile(r"\nbefore [0-9]{4,5}: [0-9 ]+(?:\nbefore [0-9]{4,5}: [0-9 ]+)*")
+#: which these are follows from the orders
+_KEPT_BUCKETS = re.compile(r"^( +)[0-9]+( timeout [0-9]+s)(?:,\s+[0-9]+\2)*$", re.MULTILINE)
 #: digests of texts that hold the seed: by trying all seeds it could be found
 _DIGEST = re.compile(r"^(digest|ancestors): .*$", re.MULTILINE)
 _DIGEST_LINES = re.compile(r"^(?:digest: .*|# the locks before .*|ancestors: .*)\n", re.MULTILINE)
@@ -44,6 +48,8 @@ def comparable(before: bytes, after: bytes, *, full: bool) -> tuple[list[str], l
         # What is long goes first: the other patterns then look at what is left.
         old, new = _collapsed(_RANKS, _ranks_in_words, _untagged(old), _untagged(new))
         old, new = _collapsed(_ORDERS, _orders_in_words, old, new)
+        old, new = _collapsed(_BEFORE, _orders_in_words, old, new)
+        old, new = _collapsed(_KEPT_BUCKETS, _buckets_in_words, old, new)
         old, new = _with_rules_collapsed(_levelled(old), _levelled(new))
     old, new = _without_secrets(old, new)
     return _lines(old), _lines(new)
@@ -69,11 +75,23 @@ def _untagged(text: str) -> str:
 
 def _levelled(text: str) -> str:
     """Write alike what has no meaning: tags, the order of a set of numbers, digests of the lock."""
-    text = _HEADING.sub(r"\1this node", text)
+    text = _without_itself(text)
     text = _SCRIPT_TAG.sub("TAG=(of the ruleset)", text)
     text = _NUMBERS.sub(_sorted, text)
     text = _ELEMENT_COMMA.sub("", text)
     return _DIGEST_LINES.sub("", text)
+
+
+def _without_itself(text: str) -> str:
+    """Write a node's own name and id alike on all nodes, where its ruleset compares and sets marks."""
+    heading = _HEADING.match(text)
+    if heading is None:
+        return text
+    text = _HEADING.sub(r"\1this node", text)
+    if heading[3]:
+        text = re.sub(rf"\bmeta mark (set )?{heading[3]}(?![0-9])", r"meta mark \1(own id)", text)
+        text = text.replace(f' nodes.{heading[2]}"', ' nodes.(this node)"')
+    return text
 
 
 def _sorted(numbers: re.Match[str]) -> str:
@@ -100,14 +118,21 @@ def _with_rules_collapsed(old: str, new: str) -> tuple[str, str]:
 
 def _rules_in_words(match: re.Match[str]) -> str:
     places = [int(place) for place in _PLACE.findall(match[0])]
-    if places != list(range(len(places))):
+    if places != list(range(places[0], places[-1] + 1)):
         return match[0]
-    return f"{match[1]}0 to @rank{places[-1]}\n"
+    kind = match[1].rpartition("@")[2]
+    return f"{match[1]}{places[0]} to @{kind}{places[-1]}\n{match[2]}"
 
 
 def _ranks_in_words(maps: str, article: str) -> str:
-    deepest = maps.count("    map rank") - 1
-    return f"    # maps rank0 to rank{deepest}: {article} preference orders, as this node needs them\n\n"
+    kind = "before" if "    map before" in maps else "rank"
+    deepest = maps.count(f"    map {kind}") - 1
+    return f"    # maps {kind}0 to {kind}{deepest}: {article} preference orders, as this node needs them\n\n"
+
+
+def _buckets_in_words(lines: str, article: str) -> str:
+    indent, _, timeout = lines.rpartition(" timeout ")
+    return f"{' ' * (len(indent) - len(indent.lstrip()))}({article} buckets) timeout {timeout}"
 
 
 def _orders_in_words(lines: str, article: str) -> str:

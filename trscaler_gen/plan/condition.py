@@ -21,6 +21,7 @@ _WORDS = {
     "units": "units",
     "runs": "running",
     "unconfirmed": "unconfirmed change",
+    "placement": "placement",
 }
 
 

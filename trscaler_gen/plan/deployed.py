@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from trscaler_gen.bundle import LOCK
 from trscaler_gen.errors import InputError, NodeError
+from trscaler_gen.lineage import used
 from trscaler_gen.lock import Lock, carried, parse_lock
 from trscaler_gen.plan.model import Seen, Wanted
 
@@ -18,12 +19,14 @@ class Deployed:
     """The lock by which each node was built.
 
     ``locks`` has an entry for every node that holds a generation and whose lock can be read; ``unreadable``
-    says why of the others. ``running`` are those of either kind that run.
+    says why of the others. ``running`` are those of either kind that run, ``switched`` those that use the
+    newer one of two placements.
     """
 
     locks: Mapping[str, Lock]
     unreadable: Mapping[str, str]
     running: tuple[str, ...]
+    switched: frozenset[str] = frozenset()
 
     @property
     def base(self) -> Lock | None:
@@ -32,6 +35,20 @@ class Deployed:
         if not counts:
             return None
         return max(counts, key=lambda lock: (counts[lock], lock.epoch, lock.serial))
+
+    @property
+    def live(self) -> Lock | None:
+        """The base with the orders alone that its runners use, most of them if they differ."""
+        base = self.base
+        if base is None:
+            return None
+        nodes = self.runners(base)
+        switched = sum(node in self.switched for node in nodes)
+        return used(base, has_switched=2 * switched > len(nodes))
+
+    def used_by(self, node: str) -> Lock:
+        """The lock of a node with the orders alone that it uses."""
+        return used(self.locks[node], has_switched=node in self.switched)
 
     @property
     def running_locks(self) -> tuple[Lock, ...]:
@@ -52,6 +69,7 @@ def read_deployed(wanted: Wanted, seen: Mapping[str, Seen | NodeError]) -> Deplo
         locks={node: lock for node, lock in answers.items() if isinstance(lock, Lock)},
         unreadable={node: why for node, why in answers.items() if isinstance(why, str)},
         running=tuple(node for node, each in held.items() if each.facts.runs),
+        switched=frozenset(node for node, each in held.items() if each.facts.placement == "after"),
     )
 
 

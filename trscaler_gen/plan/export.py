@@ -5,7 +5,7 @@ from __future__ import annotations
 from trscaler_gen.errors import NodeError
 from trscaler_gen.plan.comparable import count_lines
 from trscaler_gen.plan.diff import differences
-from trscaler_gen.plan.model import FileChange, Plan, Shift, Step, Traffic
+from trscaler_gen.plan.model import FileChange, Plan, Step, Switch, Traffic
 from trscaler_gen.secret import redact
 
 
@@ -32,6 +32,7 @@ def plan_as_json(plan: Plan) -> dict[str, object]:
             for each in differences(plan.steps)
         ],
         "traffic": _traffic(plan.traffic),
+        "switch": _switch(plan.switch),
     }
 
 
@@ -78,11 +79,15 @@ def _traffic(traffic: Traffic) -> dict[str, object]:
         "kept_is_exact": traffic.is_exact,
         "disrupted": traffic.is_disrupted,
         "shares": {"before": dict(traffic.shares_before), "after": dict(traffic.shares_after)},
-        "weights": _shift(traffic.weights),
+        "weights": [{"node": w.node, "before": w.before, "after": w.after} for w in traffic.weights],
     }
 
 
-def _shift(shift: Shift | None) -> dict[str, object] | None:
-    if shift is None:
+def _switch(switch: Switch | None) -> dict[str, object] | None:
+    if switch is None:
         return None
-    return {"least": shift.least, "gives": dict(shift.gives), "takes": dict(shift.takes)}
+    return {
+        "nodes": list(switch.nodes),
+        "moved": switch.moved,
+        "keeps_connections": switch.keeps_connections,
+    }

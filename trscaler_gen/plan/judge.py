@@ -7,10 +7,11 @@ from collections.abc import Iterator, Mapping
 from trscaler_gen.errors import NodeError
 from trscaler_gen.facts import Facts
 from trscaler_gen.lineage import conflict
-from trscaler_gen.lock import Lock, LockedNode, RetiredNode, WeightChange
+from trscaler_gen.lock import Lock, LockedNode, RetiredNode
 from trscaler_gen.plan.deployed import Deployed
 from trscaler_gen.plan.model import Refusal, Seen, Step, StepAction, Wanted
 from trscaler_gen.plan.steps import frame_changes
+from trscaler_gen.plan.switch import unswitchable
 from trscaler_gen.plan.words import listed
 from trscaler_gen.sight import hears
 
@@ -100,9 +101,10 @@ def refusals(
         yield _no_lock(wanted, holding)
     else:
         # Another line's nodes are not forgotten: nobody has known them.
-        yield from tuple(_conflicts(wanted, deployed)) or tuple(_forgotten_but_heard(wanted, seen, deployed))
-    if wanted.weight_changes:
-        yield _weights(wanted.weight_changes)
+        yield from tuple(_conflicts(wanted, deployed)) or (
+            *_forgotten_but_heard(wanted, seen, deployed),
+            *unswitchable(wanted, seen, deployed),
+        )
     yield from _unconfirmed(wanted, seen)
     yield from _nobody_left(steps, _serving(seen))
     for node, retired in wanted.departed.items():
@@ -149,14 +151,6 @@ def _conflicts(wanted: Wanted, deployed: Deployed) -> Iterator[Refusal]:
         found = conflict(lock, wanted.lock) if not wanted.is_rollback else None
         if found is not None:
             yield Refusal(f"{listed(names)}: {found.message}", found.hint)
-
-
-def _weights(changes: tuple[WeightChange, ...]) -> Refusal:
-    shown = ", ".join(f"{each.name} from {each.before} to {each.after}" for each in changes)
-    return Refusal(
-        f"the weights change ({shown}): moving buckets between living nodes is not supported yet",
-        "remove the node from the inventory and apply, then add it with its new weight and apply again",
-    )
 
 
 def _unconfirmed(wanted: Wanted, seen: Mapping[str, Seen | NodeError]) -> Iterator[Refusal]:

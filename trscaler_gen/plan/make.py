@@ -13,6 +13,7 @@ from trscaler_gen.plan.deployed import Deployed, read_deployed
 from trscaler_gen.plan.judge import disruption, hearers, refusals
 from trscaler_gen.plan.model import Plan, Seen, Step, StepAction, Wanted
 from trscaler_gen.plan.steps import blocked_step, departed_step, member_step
+from trscaler_gen.plan.switch import breakage, switch_of
 from trscaler_gen.plan.traffic import traffic_of
 from trscaler_gen.plan.words import listed
 
@@ -22,6 +23,7 @@ def make_plan(wanted: Wanted, seen: Mapping[str, Seen | NodeError]) -> Plan:
     deployed = read_deployed(wanted, seen)
     steps = tuple(_steps(wanted, seen, deployed))
     base = deployed.base
+    switch = switch_of(wanted, seen, deployed)
     return Plan(
         cluster=wanted.inventory.cluster,
         source=wanted.inventory.source,
@@ -31,8 +33,12 @@ def make_plan(wanted: Wanted, seen: Mapping[str, Seen | NodeError]) -> Plan:
         serial_before=base.serial if base else 0,
         serial_after=wanted.lock.serial,
         steps=steps,
-        traffic=traffic_of(base, wanted.lock, wanted.weight_changes, is_unknown=_is_unknown(seen, deployed)),
-        disruption=tuple(disruption(wanted, seen, deployed, steps)),
+        traffic=traffic_of(deployed.live, wanted.lock, is_unknown=_is_unknown(seen, deployed)),
+        switch=switch,
+        disruption=(
+            *disruption(wanted, seen, deployed, steps),
+            *breakage(switch, wanted.lock.buckets),
+        ),
         refusals=tuple(refusals(wanted, seen, deployed, steps)),
         notes=tuple(_notes(seen, deployed, steps)),
         conditions={node: condition_of(each.facts) for node, each in seen.items() if isinstance(each, Seen)},

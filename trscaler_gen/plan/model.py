@@ -11,7 +11,7 @@ from trscaler_gen.bundle import Bundle
 from trscaler_gen.errors import NodeError
 from trscaler_gen.facts import Facts
 from trscaler_gen.inventory.model import Inventory
-from trscaler_gen.lock import Lock, RetiredNode, WeightChange
+from trscaler_gen.lock import Lock, RetiredNode
 
 Kind = Literal["create", "change", "delete"]
 #: what a node's condition was when it was observed; values are what JSON can hold
@@ -32,7 +32,6 @@ class Wanted:
     bundles: Mapping[str, Bundle]
     departed: Mapping[str, RetiredNode]
     lock_before: Lock | None
-    weight_changes: tuple[WeightChange, ...] = ()
     is_rollback: bool = False
 
 
@@ -121,12 +120,25 @@ class Move:
 
 
 @dataclass(frozen=True)
-class Shift:
-    """What other weights would move: at least ``least`` buckets; who gives and who takes how many."""
+class WeightChange:
+    """A node that gets another weight."""
 
-    least: int
-    gives: tuple[tuple[str, int], ...]
-    takes: tuple[tuple[str, int], ...]
+    node: str
+    before: int
+    after: int
+
+
+@dataclass(frozen=True)
+class Switch:
+    """All nodes go over to another placement at one moment, when all of them hold it.
+
+    ``nodes`` still use the one before, or will once their tables are swapped; ``moved`` buckets change their
+    owner between nodes that stay. ``keeps_connections``: their old owners keep what is open.
+    """
+
+    nodes: tuple[str, ...]
+    moved: int
+    keeps_connections: bool
 
 
 @dataclass(frozen=True)
@@ -136,8 +148,8 @@ class Traffic:
     ``shares`` are buckets by node. ``moves`` is empty where buckets do not mean the same before and after:
     then ``kept`` is the fraction of source and destination pairs that keep their node, and ``is_exact`` says
     whether that is counted or expected. ``least`` is what had to move at least. ``is_disrupted``: any
-    connection may break, whatever moves. ``weights`` is what is asked for and cannot be done yet. Where
-    nodes serve and no lock of theirs can be read, the traffic before ``is_unknown``.
+    connection may break, whatever moves. ``weights`` are those that change. Where nodes serve and no lock of
+    theirs can be read, the traffic before ``is_unknown``.
     """
 
     buckets: int
@@ -148,7 +160,7 @@ class Traffic:
     kept: float | None = None
     is_exact: bool = True
     is_disrupted: bool = False
-    weights: Shift | None = None
+    weights: tuple[WeightChange, ...] = ()
     is_unknown: bool = False
 
     @property
@@ -164,7 +176,7 @@ class Traffic:
 
 @dataclass(frozen=True)
 class Plan:
-    """What ``apply`` would do: one step per node, in the inventory's order, the departed last.
+    """What ``apply`` would do: one step per node, in the inventory's order, the departed last; then a switch.
 
     ``change`` names the wanted state of the whole cluster. Epoch and serial are 0 where nothing is deployed.
     ``disruption`` says why connections break; ``refusals`` keep the plan from being carried out.
@@ -180,6 +192,7 @@ class Plan:
     serial_after: int
     steps: tuple[Step, ...]
     traffic: Traffic
+    switch: Switch | None = None
     disruption: tuple[str, ...] = ()
     refusals: tuple[Refusal, ...] = ()
     notes: tuple[str, ...] = ()
@@ -188,7 +201,7 @@ class Plan:
     @property
     def is_empty(self) -> bool:
         """Whether there is nothing to do, and nothing that was asked for is left out."""
-        return not self.refusals and all(step.action in IDLE for step in self.steps)
+        return not self.refusals and not self.switch and all(step.action in IDLE for step in self.steps)
 
     @property
     def needs_disruption(self) -> bool:

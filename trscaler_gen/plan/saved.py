@@ -64,6 +64,7 @@ class _Condition(_Strict):
     units: str
     runs: bool
     unconfirmed: str
+    placement: str
     digests: dict[str, str]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-from trscaler_gen.plan.model import Move, Plan, Shift, StepAction, Traffic
+from trscaler_gen.plan.model import Move, Plan, StepAction, Switch, Traffic, WeightChange
 from trscaler_gen.plan.words import listed
 
 #: more pairs than these are told as what each node gives and takes
@@ -21,14 +21,29 @@ def traffic_sentences(traffic: Traffic, *, full: bool = False) -> Iterator[str]:
     elif traffic.kept is not None:
         yield _all_may_move(traffic)
     else:
+        if traffic.weights:
+            yield _weights(traffic.weights)
         if traffic.is_disrupted:
             yield (
                 "every connection may break: nodes of the old epoch stand aside as soon as they hear one of "
                 "the new one"
             )
         yield _moves(traffic, full=full)
-    if traffic.weights is not None:
-        yield _weights(traffic.weights, traffic.buckets)
+
+
+def switch_sentences(switch: Switch | None, buckets: int) -> Iterator[str]:
+    """Say what a switch does, and to whom."""
+    if switch is None:
+        return
+    yield (
+        f"when every node holds both placements, {listed(switch.nodes)} go over to the new one together, "
+        "within one heartbeat"
+    )
+    if not switch.moved:
+        yield "no bucket changes hands by it while all nodes live"
+    elif switch.keeps_connections:
+        share = _percent(switch.moved, buckets)
+        yield f"{switch.moved} of {buckets} buckets ({share}) change hands; connections that are open stay"
 
 
 def summary(plan: Plan) -> str:
@@ -39,6 +54,8 @@ def summary(plan: Plan) -> str:
     shown = [f"{counts[action]} to {action}" for action in _CHANGES]
     shown.append(f"{counts[StepAction.NONE]} unchanged")
     shown += [f"{counts[action]} {action}" for action in _TROUBLES if counts[action]]
+    if plan.switch:
+        shown.append(f"then {len(plan.switch.nodes)} to switch together")
     end = "" if plan.is_applicable else "; it cannot be applied"
     return f"Plan: {', '.join(shown)}{end}"
 
@@ -103,13 +120,8 @@ def _pairs(moves: tuple[Move, ...], *, full: bool) -> str:
     )
 
 
-def _weights(shift: Shift, buckets: int) -> str:
-    gives = ", ".join(f"{name} {count}" for name, count in shift.gives) or "nobody"
-    takes = ", ".join(f"{name} {count}" for name, count in shift.takes) or "nobody"
-    return (
-        f"the new weights would move at least {shift.least} of {buckets} buckets "
-        f"({_percent(shift.least, buckets)}): from {gives}; to {takes}"
-    )
+def _weights(changes: tuple[WeightChange, ...]) -> str:
+    return "weights: " + ", ".join(f"{each.node} {each.before} -> {each.after}" for each in changes)
 
 
 def _percent(part: int, whole: int) -> str:

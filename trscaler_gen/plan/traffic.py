@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Mapping
 from ipaddress import IPv4Address
 
-from trscaler_gen.lock import Lock, WeightChange
+from trscaler_gen.lock import Lock
 from trscaler_gen.placement import owners
-from trscaler_gen.plan.model import Move, Shift, Traffic
+from trscaler_gen.plan.model import Move, Traffic, WeightChange
 
 #: a node is what its address reaches; an id may be another's later
 Key = tuple[int, IPv4Address]
@@ -17,16 +17,18 @@ Key = tuple[int, IPv4Address]
 def traffic_of(
     before: Lock | None,
     after: Lock,
-    weight_changes: tuple[WeightChange, ...] = (),
     *,
     is_unknown: bool = False,
 ) -> Traffic:
-    """Compare the owners of all buckets by two locks, with all of their nodes alive."""
+    """Compare the owners of all buckets by two locks, with all of their nodes alive.
+
+    ``before`` holds the orders alone that are used now.
+    """
     names = _names(before, after)
     shares_after = _counted(_owners(after), names)
-    weights = _shift(after, weight_changes, names)
     if before is None:
-        return Traffic(after.buckets, shares_after=shares_after, weights=weights, is_unknown=is_unknown)
+        return Traffic(after.buckets, shares_after=shares_after, is_unknown=is_unknown)
+    weights = _weight_changes(before, after)
     shares_before = _counted(_owners(before), names)
     is_disrupted = (before.epoch, before.seed, before.contract) != (after.epoch, after.seed, after.contract)
     if before.hashing != after.hashing:
@@ -120,21 +122,10 @@ def _overlap(old: tuple[Key, ...], new: tuple[Key, ...]) -> float:
     return kept / (len(old) * len(new))
 
 
-def _shift(lock: Lock, changes: tuple[WeightChange, ...], names: Mapping[Key, str]) -> Shift | None:
-    """Say what the weights that are asked for would move at least."""
-    if not changes:
-        return None
-    asked = {change.name: change.after for change in changes}
-    weights = {node.node_id: asked.get(node.name, node.weight) for node in lock.nodes}
-    total, owned, keys = sum(weights.values()), Counter(_owners(lock)), _keys(lock)
-    # In units of one bucket / total, so that nothing is rounded before the end.
-    lacks = {
-        keys[node]: lock.buckets * weight - owned[keys[node]] * total for node, weight in weights.items()
-    }
-    missing = sum(max(0, lack) for lack in lacks.values())
-    counts = {names[key]: round(lack / total) for key, lack in lacks.items()}
-    return Shift(
-        least=-(-missing // total),
-        gives=tuple((name, -count) for name, count in counts.items() if count < 0),
-        takes=tuple((name, count) for name, count in counts.items() if count > 0),
+def _weight_changes(before: Lock, after: Lock) -> tuple[WeightChange, ...]:
+    weights = {node.address: node.weight for node in before.nodes}
+    return tuple(
+        WeightChange(node.name, weights[node.address], node.weight)
+        for node in after.nodes
+        if weights.get(node.address, node.weight) != node.weight
     )
