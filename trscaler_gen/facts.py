@@ -30,6 +30,13 @@ class Facts:
     is the last change in its history, ``deployer`` who deploys to it now (empty: nobody), ``since`` when that
     began, by the node's clock.
 
+    ``can_drain``: what runs there knows of draining; the files of an earlier release do not. ``draining``: it
+    was told to drain, and takes no new connections. ``held`` counts the TCP connections to shared addresses
+    that end there (-1: not known). ``joining``: it came alive a while ago, and leaves old connections to
+    their nodes; ``hosting`` are the node ids whose connections it may hold, ``peers_draining`` those whose
+    heartbeats say that they drain. ``placement`` is only, or before or after a switch to another one.
+    ``tracked`` of ``most_tracked`` entries of its connection table are taken (-1 and 0: not known).
+
     ``digests`` are the SHA-256 of the current generation's files as they lie there, ``listed`` those that its
     manifest lists, both by file name.
     """
@@ -63,6 +70,15 @@ class Facts:
     change: str = ""
     deployer: str = ""
     since: str = ""
+    can_drain: bool = False
+    draining: bool = False
+    held: int = -1
+    joining: bool = False
+    hosting: frozenset[int] = frozenset()
+    peers_draining: frozenset[int] = frozenset()
+    placement: str = "only"
+    tracked: int = -1
+    most_tracked: int = 0
     digests: Mapping[str, str] = field(default_factory=dict)
     listed: Mapping[str, str] = field(default_factory=dict)
 
@@ -120,14 +136,21 @@ def parse_facts(text: str) -> Facts:
         unconfirmed=said.get("unconfirmed", ""),
         way_back=said.get("return", "none"),
         node_id=_number(said, "node_id"),
-        alive=frozenset(
-            int(word) for word in said.get("alive", "").split() if word.isascii() and word.isdigit()
-        ),
+        alive=_ids(said, "alive"),
         accepted=_number(said, "accepted"),
         dropped=_number(said, "dropped"),
         change=said.get("change", ""),
         deployer=deployer,
         since=since,
+        can_drain="draining" in said,
+        draining=said.get("draining") == "yes",
+        held=_number(said, "held", -1),
+        joining=said.get("joining") == "yes",
+        hosting=_ids(said, "hosting"),
+        peers_draining=_ids(said, "peers_draining"),
+        placement=said.get("placement", "only"),
+        tracked=_number(said, "tracked", -1),
+        most_tracked=_number(said, "most_tracked"),
         digests=_digests(text, "digest="),
         listed=_digests(text, "listed="),
     )
@@ -136,6 +159,10 @@ def parse_facts(text: str) -> Facts:
 def _number(said: Mapping[str, str], key: str, default: int = 0) -> int:
     text = said.get(key, "")
     return int(text) if text.isascii() and text.isdigit() else default
+
+
+def _ids(said: Mapping[str, str], key: str) -> frozenset[int]:
+    return frozenset(int(word) for word in said.get(key, "").split() if word.isascii() and word.isdigit())
 
 
 def _digests(text: str, prefix: str) -> dict[str, str]:

@@ -9,6 +9,9 @@ applied, or where the tables that it runs could not be read. Such a node is take
 seen by the others: what would be its own then is unknown; where another accepts that already, too.
 A node that could not be asked, and that nobody hears who should, counts as dead.
 
+A drained node is none of the faults: it takes no new connections because somebody has told it to. It owns no
+bucket, and its peers have to hear that it drains, or they would answer for the connections that it holds.
+
 A node that others' tables know and that is not among those given counts as one that could not be asked.
 
 Nodes of different seeds, inputs or numbers of buckets do not mean the same packets by a bucket. Buckets are
@@ -29,11 +32,13 @@ from ipaddress import IPv4Address
 from trscaler_gen.drift import drift_of
 from trscaler_gen.facts import Facts, deploying
 from trscaler_gen.lock import Lock
-from trscaler_gen.placement import owners
+from trscaler_gen.placement import Order, owners
 from trscaler_gen.sight import hears
 
 #: how many nodes a sentence names before it counts the others
 MAX_NAMED = 6
+#: from this share on a connection table is told to be full
+_FULL = 0.9
 
 
 class State(IntEnum):
@@ -62,10 +67,15 @@ class Member:
 
 @dataclass(frozen=True)
 class Sight:
-    """The other nodes of a node's own tables: those that it holds for alive, and those that it does not."""
+    """The other nodes of a node's own tables: those that it holds for alive, those that it does not hear.
+
+    ``draining`` are those that it hears to be drained, ``hosting`` those whose connections it may hold.
+    """
 
     alive: tuple[str, ...]
     missing: tuple[str, ...]
+    draining: tuple[str, ...] = ()
+    hosting: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -75,7 +85,8 @@ class Verdict:
     ``buckets`` counts all, ``one`` those with exactly one owner; ``none`` and ``unknown`` list buckets, as
     does ``several``, by their owners' names. ``owned`` counts every node's buckets, None where that cannot be
     told. ``faults`` and ``doubts`` are sentences that name nodes; ``notes`` are what an operator should know
-    of a cluster that is well.
+    of a cluster that is well. ``ill`` are the nodes with a fault or a doubt of their own, and what it is;
+    ``disagreements`` those of the faults that lie between nodes.
     """
 
     state: State
@@ -89,6 +100,8 @@ class Verdict:
     faults: tuple[str, ...] = ()
     doubts: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    ill: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    disagreements: tuple[str, ...] = ()
 
     @property
     def all_owned_once(self) -> bool:
@@ -98,11 +111,13 @@ class Verdict:
 
 def judge(members: Sequence[Member]) -> Verdict:
     """Count every bucket's owners and say what is wrong; linear in buckets and nodes."""
-    scene = _Scene(members)
+    scene = _Scene(_with_orders_in_use(members))
     count = _count(scene)
     members = scene.members
-    faults = (*_grouped(members, scene.faults_of), *_differences(scene), *_deafness(scene))
+    disagreements = (*_differences(scene), *_deafness(scene), *_deaf_to_draining(scene))
+    faults = (*_grouped(members, scene.faults_of), *disagreements)
     doubts = _grouped(members, scene.doubts_of)
+    own = {member.name: (*scene.faults_of(member), *scene.doubts_of(member)) for member in members}
     is_certain = bool(faults or count.none or count.several)
     is_doubtful = bool(doubts or count.unknown or not count.buckets)
     return Verdict(
@@ -117,6 +132,8 @@ def judge(members: Sequence[Member]) -> Verdict:
         faults=faults,
         doubts=doubts,
         notes=_grouped(members, scene.notes_of),
+        ill={name: texts for name, texts in own.items() if texts},
+        disagreements=disagreements,
     )
 
 
@@ -152,6 +169,11 @@ class _Scene:
             for m in members
             if m.facts is None
         }
+        self.drain_hearers = {
+            m.name: [by.name for by in self.running if by.name != m.name and self.hears_draining(by, m)]
+            for m in members
+            if m.facts is None
+        }
         self.answers = {m.name: self._answers(m) for m in members}
         self.accepted = _accepted([m for m in members if self.answers[m.name] is _Answers.BY_TABLES])
 
@@ -162,6 +184,10 @@ class _Scene:
     def hears(self, by: Member, member: Member) -> bool:
         """Whether ``by`` holds a node for alive."""
         return by.facts is not None and by.lock is not None and hears(by.facts, by.lock, member.address)
+
+    def hears_draining(self, by: Member, member: Member) -> bool:
+        """Whether ``by`` hears that a node is drained."""
+        return by.facts is not None and self.id_of(member, by) in by.facts.peers_draining
 
     def _witnesses(self, member: Member) -> list[Member]:
         """Who can tell that a node is silent: not a fenced one, which may stand aside for this very node."""
@@ -199,10 +225,15 @@ class _Scene:
         assert member.lock is not None and member.facts is not None
         alive = member.facts.alive
         names = {m.address: m.name for m in self.members}
-        others = [n for n in member.lock.nodes if n.node_id != member.facts.node_id]
+        draining = member.facts.peers_draining - alive
+        others = {n.node_id: names.get(n.address, n.name) for n in member.lock.nodes}
+        others.pop(member.facts.node_id, None)
+        hosting = member.facts.hosting
         return Sight(
-            tuple(names.get(n.address, n.name) for n in others if n.node_id in alive),
-            tuple(names.get(n.address, n.name) for n in others if n.node_id not in alive),
+            tuple(name for node_id, name in others.items() if node_id in alive),
+            tuple(name for node_id, name in others.items() if node_id not in alive | draining),
+            tuple(name for node_id, name in others.items() if node_id in draining),
+            tuple(name for node_id, name in others.items() if node_id in hosting),
         )
 
     def faults_of(self, member: Member) -> Iterator[str]:
@@ -211,7 +242,7 @@ class _Scene:
         if member.has_left:
             return
         if facts is None:
-            if self.answers[member.name] is _Answers.NOTHING:
+            if self.answers[member.name] is _Answers.NOTHING and not self.drain_hearers[member.name]:
                 yield "could not be asked, and no other node hears it"
         elif not facts.runs and facts.ruleset == "missing":
             if self.is_expected(member):
@@ -229,6 +260,9 @@ class _Scene:
         if facts is None:
             if self.hearers[member.name]:
                 yield f"could not be asked, but is heard by {named(self.hearers[member.name])}"
+            elif self.drain_hearers[member.name]:
+                ears = named(self.drain_hearers[member.name])
+                yield f"could not be asked, but is heard by {ears}, as a drained node"
             elif not self.witnesses[member.name] and not member.has_left:
                 yield "could not be asked, and no node could tell whether it lives"
         elif _is_mute(facts):
@@ -260,6 +294,27 @@ class _Scene:
             yield "goes back to what it ran before, unless its change is confirmed in time"
         if facts.deployer:
             yield deploying(facts.deployer, facts.since)
+        if facts.draining:
+            yield _drained(facts)
+        if facts.most_tracked and facts.tracked >= _FULL * facts.most_tracked:
+            yield (
+                f"its connection table is nearly full ({facts.tracked} of {facts.most_tracked} entries): "
+                "raise net.netfilter.nf_conntrack_max there"
+            )
+
+
+def _with_orders_in_use(members: Iterable[Member]) -> list[Member]:
+    """Of a lock that holds two placements, only the one that the node uses counts."""
+    return [
+        replace(m, lock=m.lock.with_orders(_orders_in_use(m.lock, m.facts)))
+        if m.lock and m.lock.before and m.facts
+        else m
+        for m in members
+    ]
+
+
+def _orders_in_use(lock: Lock, facts: Facts) -> tuple[Order, ...]:
+    return lock.before if facts.placement == "before" else lock.orders
 
 
 def _sharing_locks(members: Iterable[Member]) -> list[Member]:
@@ -299,12 +354,22 @@ def _departure(member: Member, hearers: Sequence[str]) -> str:
     return "has left the inventory and could not be asked: power it off for good, then apply with --forget"
 
 
+def _drained(facts: Facts) -> str:
+    """What it still has to do, and whether it could come back."""
+    holds = "holds no connection" if facts.held == 0 else "holds connections, nobody knows how many"
+    if facts.held > 0:
+        holds = f"still holds {facts.held} connection{'s' if facts.held != 1 else ''}"
+    is_ready = facts.heartbeat == "MASTER" or not facts.runs
+    end = "" if is_ready else f"; keepalived says {facts.heartbeat or 'nothing'}, so it could not serve now"
+    return f"drained: takes no new connections, and {holds}{end}"
+
+
 def _troubles(facts: Facts) -> Iterator[str]:
     """What is not as it should be on a node that runs."""
     should_send = facts.keepalived == "running" and facts.ruleset != "missing" and not _is_mute(facts)
     if facts.fenced:
         yield "stands aside, for its peers have a newer epoch or newer tables"
-    elif should_send and facts.node_id not in facts.alive:
+    elif should_send and facts.node_id not in facts.alive and not facts.draining:
         yield f"sends no heartbeats (keepalived says {facts.heartbeat or 'nothing'})"
     yield from drift_of(facts)
 
@@ -454,6 +519,10 @@ def _difference(member: Member, usual: Member) -> str:
         return "another hash contract than {others} in the same epoch"
     if member.facts.serial != usual.facts.serial:
         return f"tables of serial {member.facts.serial}, where {{others}} {{verb}} {usual.facts.serial}"
+    if member.facts.placement != usual.facts.placement and mine.orders != theirs.orders:
+        return (
+            f"uses the placement {member.facts.placement} the switch, where {{others}} {{verb}} the other one"
+        )
     if mine is not theirs and (mine.nodes, mine.orders) != (theirs.nodes, theirs.orders):
         return "other tables than {others}, of the same serial"
     return ""
@@ -491,6 +560,21 @@ def _isolated(deaf: Sequence[str], silent: Sequence[str]) -> Iterator[str]:
     ):
         if names:
             yield f"{named(names)}: {what}"
+
+
+def _deaf_to_draining(scene: _Scene) -> Iterator[str]:
+    """Say who does not hear that a node is drained: he would answer for the connections that it holds."""
+    for member in scene.running:
+        if not member.facts or not member.facts.draining or member.facts.heartbeat != "MASTER":
+            continue
+        should = [by for by in scene.running if _should_hear(scene, by, member) and _knows_draining(by)]
+        deaf = [by.name for by in should if not scene.hears_draining(by, member)]
+        if deaf:
+            yield f"{_deaf_to(deaf, [member.name])}, which is drained"
+
+
+def _knows_draining(member: Member) -> bool:
+    return member.facts is not None and member.facts.can_drain and not member.facts.fenced
 
 
 def _should_hear(scene: _Scene, by: Member, sender: Member) -> bool:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from ssh.nodes import Lan
+from ssh.team import Team
 from ssh.user import User, user_of
 
 
@@ -23,3 +24,9 @@ def lan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lan]:
 def user(lan: Lan, monkeypatch: pytest.MonkeyPatch) -> User:
     """Somebody with an inventory and two nodes."""
     return user_of(lan, monkeypatch)
+
+
+@pytest.fixture
+def team(lan: Lan, monkeypatch: pytest.MonkeyPatch) -> Team:
+    """Three nodes that serve, hear each other, and can be drained."""
+    return Team(lan, monkeypatch)

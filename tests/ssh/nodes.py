@@ -32,6 +32,7 @@ ROOT = f"/etc/trscaler-gen/{CLUSTER}"
 DEADLINE_S = 20.0
 
 # Arguments: FOLDER SIZE (of the file system below /etc/trscaler-gen; "" for the overlay's)
+# Of nodes that hear each other, what lies there lasts, and what ran runs again.
 _BOOT = """\
 set -e
 mount -t tmpfs tmpfs "$1/etc"
@@ -46,6 +47,11 @@ mkdir /sys/class/net/eth0
 if [ -n "$2" ]; then
     mkdir /etc/trscaler-gen
     mount -t tmpfs -o "size=$2" tmpfs /etc/trscaler-gen
+fi
+if [ -e "$1/../they-talk" ]; then
+    mkdir -p "$1/lasts" /etc/trscaler-gen
+    mount --bind "$1/lasts" /etc/trscaler-gen
+    if [ -e "$1/enabled" ]; then echo up >/run/up && : >"$1/sends"; fi
 fi
 exec /usr/sbin/sshd -D -e -f "$1/sshd_config"
 """
@@ -99,11 +105,34 @@ write_history() {{
 change_of() {{
     grep -s " applied .* ${{1:-[^ ]*}} [^ ]*$" {root}/history | tail -n 1 | cut -d ' ' -f 3
 }}
+talks() {{ [ -e "$folder/../they-talk" ]; }}
+# Who serves, or who is drained, of the nodes that send heartbeats: the numbers in their names.
+heard() {{
+    for sends in "$folder"/../n*/sends; do
+        other=${{sends%/sends}}
+        [ -e "$sends" ] || continue
+        if [ -e "$other/lasts/{cluster}/drained" ]; then word=drained; else word=serving; fi
+        [ "$word" != "$1" ] || printf '%s ' "${{other##*/n}}"
+    done
+}}
+say_whom_it_hears() {{
+    number={node}
+    printf 'node_id=%s\\nheartbeat=MASTER\\n' "${{number#n}}"
+    printf 'alive=%s\\npeers_draining=%s\\n' "$(heard serving)" "$(heard drained)"
+    if [ -e {root}/drained ]; then printf 'draining=yes\\nserving=no\\n'; else echo draining=no; fi
+    echo "held=$(cat "$folder/held" 2>/dev/null || echo 0)"
+}}
 case $verb in
     check) ;;
-    up) arm && become "generations/${{here##*/}}" && echo up >/run/up ;;
+    up)
+        arm && become "generations/${{here##*/}}" && echo up >/run/up
+        ! talks || touch "$folder/sends" "$folder/enabled"
+        ;;
     swap) arm && become "generations/${{here##*/}}" ;;
-    down) arm && rm -f /run/up ;;
+    down) arm && rm -f /run/up "$folder/sends" "$folder/enabled" ;;
+    drain) : >{root}/drained && echo "lan: drained" ;;
+    undrain) rm -f {root}/drained && echo "lan: serving" ;;
+    held) cat "$folder/held" 2>/dev/null || echo 0 ;;
     confirm)
         grep -q "^$token " {root}/armed || {{ echo "it has gone back" >&2 && exit 1; }}
         rm {root}/armed
@@ -136,6 +165,8 @@ case $verb in
         if [ -e /run/up ]; then printf 'running=yes\\nserving=yes\\n'; else echo running=no; fi
         if [ -e {root}/armed ]; then read -r token _ <{root}/armed && echo "unconfirmed=$token"; fi
         echo "change=$(change_of)"
+        ! talks || say_whom_it_hears
+        [ -e {root}/drained ] || cat "$folder/state-undrained" 2>/dev/null || :
         cat "$folder/state" 2>/dev/null || :
         ;;
 esac
@@ -213,6 +244,7 @@ class SshNode:
             self.process.kill()
             self.process.wait()
             self.process = None
+            (self.folder / "sends").unlink(missing_ok=True)
             # The kernel ends the other processes of the namespace a moment later.
             await_true(self._is_deaf, f"the end of {self.name}")
 
@@ -224,6 +256,12 @@ class SshNode:
     def tell(self, name: str, text: str = "") -> None:
         """Leave word for the node's script: ``fail-VERB`` (exit status), ``wait-VERB``, ``state``."""
         (self.folder / name).write_text(text)
+
+    def hold(self, connections: int) -> None:
+        """Let so many TCP connections be there."""
+        new = self.folder / "held.new"
+        new.write_text(f"{connections}\n")
+        new.rename(self.folder / "held")
 
     def forget(self, name: str) -> None:
         """Take the word back."""
@@ -252,6 +290,15 @@ class Lan:
         path = self.folder / "journal"
         lines = path.read_text().splitlines() if path.exists() else []
         return tuple(line.rpartition(" ")[0] for line in lines)
+
+    def let_talk(self) -> None:
+        """Nodes that are booted from now on hear each other, and what lies on them outlasts a reboot."""
+        (self.folder / "they-talk").touch()
+
+    def reboot(self, name: str) -> None:
+        """Power off and on."""
+        self.nodes[name].kill()
+        self.nodes[name].start(self.folder / "authorized_keys")
 
     def forget_journal(self) -> None:
         (self.folder / "journal").unlink(missing_ok=True)
@@ -299,6 +346,7 @@ class Lan:
             root=ROOT,
             runtime=f"{RUNTIME}/{CLUSTER}",
             folder=self.folder / name,
+            cluster=CLUSTER,
             journal=self.folder / "journal",
         )
         files = {SCRIPT: script.encode(), "ruleset.nft": b"#" * padding_bytes + b"\n"}

@@ -21,6 +21,9 @@ VERBS = {
     "apply": "trscaler_gen.cli.apply",
     "rollback": "trscaler_gen.cli.rollback",
     "rebalance": "trscaler_gen.cli.rebalance",
+    "drain": "trscaler_gen.cli.drain",
+    "undrain": "trscaler_gen.cli.undrain",
+    "rolling": "trscaler_gen.cli.rolling",
     "status": "trscaler_gen.cli.status",
     "history": "trscaler_gen.cli.history",
     "lock": "trscaler_gen.cli.lock",
@@ -32,6 +35,7 @@ ALIASES = {"diff": "plan"}
 EXIT_ERROR = 1
 EXIT_USAGE = 2
 EXIT_BUG = 3
+EXIT_TIMEOUT = 124  # as timeout(1)
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells count
 
 
@@ -62,7 +66,7 @@ def main() -> None:
     """Run the command line.
 
     The exit status is 0, 1 (the inventory, a node or the machine needs mending), 2 (the command line makes
-    no sense), 3 (a bug of ours), or 130 after a Ctrl-C.
+    no sense), 3 (a bug of ours), 124 (connections are left when the time is over), or 130 after a Ctrl-C.
     """
     try:
         group.main(standalone_mode=False)

@@ -93,6 +93,12 @@ def _clusters(paths: Sequence[Path]) -> tuple[Cluster, ...]:
     )
 
 
+def read_cluster(path: Path) -> Cluster:
+    """Read one inventory and its lock; raises InputError if the inventory is not valid."""
+    (cluster,) = _clusters([path])
+    return cluster
+
+
 def _cluster(path: Path, inventory: Inventory, label: str) -> Cluster:
     """A lock that is gone or spoilt is no reason to be silent about the nodes."""
     try:
@@ -115,8 +121,12 @@ def survey_clusters(
     *,
     parallel: int,
     on_new_key: Callable[[str], None] | None = None,
+    is_quiet: bool = False,
 ) -> tuple[ClusterStatus, ...]:
-    """Ask all nodes of all clusters at once; those of a cluster that looks unwell are asked once more."""
+    """Ask all nodes of all clusters at once; those of a cluster that looks unwell are asked once more.
+
+    ``is_quiet``: nothing is shown meanwhile.
+    """
     keys = {
         (f"{cluster.label}: {name}" if len(clusters) > 1 else name): (cluster, name)
         for cluster in clusters
@@ -134,7 +144,9 @@ def survey_clusters(
     known = {digest: lock for cluster in clusters for digest, lock in _known_lock(cluster).items()}
     with (
         Watch() as watch,
-        surveying(aims, connect, parallel=parallel, on_event=_quietly(watch), locks=known) as survey,
+        surveying(
+            aims, connect, parallel=parallel, on_event=_quietly(watch, is_quiet), locks=known
+        ) as survey,
     ):
         answers = survey.observe()
         statuses = _judge_all(clusters, keys, survey, answers)
@@ -146,9 +158,9 @@ def survey_clusters(
     return statuses
 
 
-def _quietly(watch: Watch) -> Callable[[Event], None]:
+def _quietly(watch: Watch, is_quiet: bool) -> Callable[[Event], None]:
     """Progress is for a person who waits: a pipe gets the answer alone."""
-    return watch.on_event if sys.stderr.isatty() else lambda event: None
+    return watch.on_event if sys.stderr.isatty() and not is_quiet else lambda event: None
 
 
 def _aim(cluster: Cluster, name: str) -> Aim:
@@ -215,8 +227,12 @@ def _compared(cluster: Cluster, members: Sequence[Member]) -> tuple[str, ...]:
 def _to_ask_again(
     keys: Mapping[str, tuple[Cluster, str]], statuses: Sequence[ClusterStatus], answers: Answers
 ) -> tuple[str, ...]:
-    """The nodes that answered, of clusters of which not every bucket has exactly one owner."""
-    unwell = {s.label for s in statuses if s.verdict.buckets and not s.verdict.all_owned_once}
+    """The nodes that answered, of clusters of which not every bucket has exactly one owner.
+
+    Also where nodes do not agree: the heartbeat that tells them may have been on its way.
+    """
+    verdicts = {s.label: s.verdict for s in statuses if s.verdict.buckets}
+    unwell = {label for label, each in verdicts.items() if not each.all_owned_once or each.disagreements}
     return tuple(
         key
         for key, (cluster, _) in keys.items()
@@ -276,14 +292,22 @@ def _facts_as_json(facts: Facts | None, sight: Sight | None) -> dict[str, object
         "keepalived": facts.keepalived,
         "serving": facts.serving,
         "fenced": facts.fenced,
+        "draining": facts.draining,
+        "held": facts.held if facts.held >= 0 else None,
+        "joining": facts.joining,
+        "hosting": sight.hosting if sight else None,
+        "placement": facts.placement,
         "attached": facts.attached,
         "ruleset": facts.ruleset,
         "units": facts.units,
         "edited_files": facts.edited_files,
         "sees": sight.alive if sight else None,
+        "sees_draining": sight.draining if sight else None,
         "does_not_see": sight.missing if sight else None,
         "accepted": facts.accepted,
         "dropped": facts.dropped,
+        "tracked": facts.tracked if facts.tracked >= 0 else None,
+        "most_tracked": facts.most_tracked or None,
         "change": facts.change or None,
         "unconfirmed": bool(facts.unconfirmed),
         "deployer": facts.deployer or None,

@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from trscaler_gen.errors import NodeError
+from trscaler_gen.facts import Facts
 from trscaler_gen.inventory.text import printable
 from trscaler_gen.secret import redact
 from trscaler_gen.verdict import Member, Sight, State, Verdict, named
@@ -126,12 +127,20 @@ def _row(status: ClusterStatus, member: Member, *, compact: bool = False) -> tup
         _generation(member),
         str(facts.epoch or "-"),
         str(facts.serial or "-"),
-        "fenced" if facts.fenced else "stopped" if facts.keepalived != "running" else facts.heartbeat or "-",
+        _heartbeat(facts),
         _sight(status.verdict.sights.get(member.name)),
         _share(owned, status.verdict),
         counter(facts.accepted),
         counter(facts.dropped),
     )
+
+
+def _heartbeat(facts: Facts) -> str:
+    if facts.fenced:
+        return "fenced"
+    if facts.keepalived != "running":
+        return "stopped"
+    return "drained" if facts.draining and facts.heartbeat == "MASTER" else facts.heartbeat or "-"
 
 
 def _generation(member: Member) -> str:
@@ -143,15 +152,17 @@ def _generation(member: Member) -> str:
 
 
 def _sight(sight: Sight | None) -> str:
-    if sight is None or not (sight.alive or sight.missing):
+    """Whom a node hears, whether they serve or are drained."""
+    heard = (*sight.alive, *sight.draining) if sight else ()
+    if sight is None or not (heard or sight.missing):
         return "-"
     if not sight.missing:
         return "all"
-    if not sight.alive:
+    if not heard:
         return "none"
     if len(sight.missing) == 1:
         return f"all but {sight.missing[0]}"
-    return f"{len(sight.alive)} of {len(sight.alive) + len(sight.missing)}"
+    return f"{len(heard)} of {len(heard) + len(sight.missing)}"
 
 
 def _share(owned: int | None, verdict: Verdict) -> str:

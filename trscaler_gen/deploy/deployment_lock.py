@@ -23,6 +23,10 @@ _BEAT_S = 15.0
 _ANSWER_S = 30.0
 
 
+class BusyError(NodeError):
+    """Somebody else holds a node's deployment lock."""
+
+
 class DeploymentLocks:
     """The locks of one deployment; as a context manager it lets all of them go at the end."""
 
@@ -53,10 +57,14 @@ class DeploymentLocks:
         if answer.startswith("busy"):
             who, _, since = answer.removeprefix("busy").strip().partition(" ")
             hint = "wait until that is over; a deployer who has died is let go of within a minute"
-            raise NodeError(node, deploying(who, since), hint=hint)
+            raise BusyError(node, deploying(who, since), hint=hint)
         hint = f"is there room in /run, and is flock installed? Look at {self._argv[4]} on the node"
         message = f"the deployment lock could not be taken: {answer or 'no answer'}"
         raise NodeError(node, message, hint=hint, stderr=session.stderr)
+
+    def holds(self, node: str) -> bool:
+        """Whether a node's lock is ours, as far as we have heard: a node that reboots lets it go."""
+        return node in self._sessions and self._sessions[node].is_open
 
     def _beat(self) -> None:
         while not self._ended.wait(_BEAT_S):

@@ -21,6 +21,7 @@ from trscaler_gen.transport.known_hosts import KnownHost
 from trscaler_gen.transport.patience import TurnedAwayError, insist
 from trscaler_gen.transport.proxy import Proxy
 from trscaler_gen.transport.session import Session
+from trscaler_gen.transport.stream import Tell, stream
 from trscaler_gen.transport.target import Target
 
 # Best first, and nothing that OpenSSH itself has retired.
@@ -91,6 +92,13 @@ class Connection:
     def start(self, argv: Sequence[str]) -> Session:
         """Start a command that is to live on; the caller closes the session. Raises NodeError."""
         return Session(self._remote(), argv, timeout_s=self.target.connect_timeout_s)
+
+    def stream(self, argv: Sequence[str], tell: Tell) -> int:
+        """Run a command for as long as it takes and tell every line of its output; answers its exit status.
+
+        Raises NodeError on a broken connection, or when the command was killed.
+        """
+        return stream(self._remote(), argv, tell, start_timeout_s=self.target.connect_timeout_s)
 
     def _remote(self) -> Remote:
         if self._transport is None:
