@@ -17,7 +17,7 @@ import subprocess
 import sys
 import xml.dom.minidom
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
@@ -327,16 +327,20 @@ def test_a_wrong_inventory_is_seen() -> None:
 
 
 @cache
-def generated() -> dict[str, str]:
-    """The files of n1 of inventory/lab.yaml, made anew."""
+def generated(*, switching: bool = False) -> dict[str, str]:
+    """The files of n1 of inventory/lab.yaml, made anew; ``switching``: with two placements."""
     inventory = load_inventory(ROOT / "inventory" / "lab.yaml")
-    plan = plan_nodes(inventory, reconcile(inventory, None, seed=SEED))[0]
+    lock = reconcile(inventory, None, seed=SEED)
+    if switching:
+        lock = replace(lock, before=tuple(order[::-1] for order in lock.orders), switch=lock.serial)
+    plan = plan_nodes(inventory, lock)[0]
     return {name: content.decode() for name, content in render_node(plan).items()}
 
 
 def missing_rules(text: str) -> list[str]:
-    """Lines quoted in a page's nft blocks that a fresh ruleset lacks; comments may be left out."""
-    ruleset = re.sub(r"_[0-9a-f]{8}\b", "_TAG", generated()["ruleset.nft"])
+    """Lines quoted in a page's nft blocks that no fresh ruleset has; comments may be left out."""
+    both = generated()["ruleset.nft"] + generated(switching=True)["ruleset.nft"]
+    ruleset = re.sub(r"_[0-9a-f]{8}\b", "_TAG", both)
     ruleset = re.sub(rf"seed {SEED}\b", "seed SEED", ruleset)
     lines = {line.strip() for line in ruleset.splitlines()}
     lines |= {re.sub(r' comment "[^"]*"$', "", line) for line in lines}
@@ -355,10 +359,22 @@ def test_packet_flow_quotes_rules() -> None:
 
 
 def test_a_rule_that_is_gone_is_seen() -> None:
-    rule = "meta mark set jhash ip saddr . ip daddr mod 1024 seed SEED map @rank0_TAG"
+    rule = "meta mark set jhash ip saddr . ip daddr mod 1024 seed SEED map @first_TAG"
     assert missing_rules(f"```nft\n{rule}\n{rule.replace('saddr', 'sport')}\n```\n") == [
         rule.replace("saddr", "sport")
     ]
+
+
+def declared_sets(ruleset: str) -> set[str]:
+    """Names of the sets in which a ruleset remembers something; constant ones hold the inventory."""
+    return set(re.findall(r"^    set (\w+) \{[^}]*flags dynamic", ruleset, flags=re.MULTILINE))
+
+
+def test_every_set_is_explained() -> None:
+    sets = declared_sets(generated(switching=True)["ruleset.nft"])
+    assert {"alive", "hosted", "unanswered"} <= sets
+    told = (DOCS / "packet-flow.md").read_text()
+    assert {name for name in sets if f"`{name}`" not in told} == set()
 
 
 def test_leases_are_drawn_as_they_are() -> None:

@@ -150,6 +150,8 @@ def test_defaults() -> None:
     assert (inventory.mac.mode, inventory.mac.address) == ("multicast", "auto")
     assert (inventory.hash.input, inventory.hash.buckets) == ("source-destination", 1024)
     assert (inventory.heartbeat.interval_ms, inventory.heartbeat.missed) == (100, 3)
+    assert (inventory.connections, inventory.keep_connections_s) == ("preserve", 3600)
+    assert inventory.drain_before_stop_s == 30
     assert inventory.health is None
     assert inventory.nodes["n1"].weight == 1
 
@@ -194,6 +196,8 @@ def test_limits_are_within() -> None:
     )
     assert inventory.heartbeat.first_vrid == 192
     assert parse(MINIMAL + "heartbeat: {interval_ms: 10, missed: 2}\nhash: {buckets: 64}\n")
+    assert parse(MINIMAL + "connections: hash-only\nkeep_connections_s: 10\ndrain_before_stop_s: 0\n")
+    assert parse(MINIMAL + "keep_connections_s: 86400\ndrain_before_stop_s: 3600\n")
 
 
 def test_names_that_yaml_1_1_takes_for_booleans_and_numbers_are_names() -> None:
@@ -575,6 +579,7 @@ def test_what_the_sample_comments_out_is_right_once_the_comment_sign_is_gone() -
     inventory = parse(uncommented)
     assert inventory.health and inventory.ssh.port == 22
     assert (inventory.nodes["n3"].link, inventory.ssh_of("n3").port) == ("bond0", 2222)
-    assert (inventory.mac, inventory.hash, inventory.heartbeat) == (
-        parse(text).mac, parse(text).hash, parse(text).heartbeat,
-    )  # fmt: skip
+    defaults = parse(text)
+    assert "keep_connections_s" in inventory.model_fields_set
+    for key in ("mac", "hash", "heartbeat", "connections", "keep_connections_s", "drain_before_stop_s"):
+        assert getattr(inventory, key) == getattr(defaults, key)
