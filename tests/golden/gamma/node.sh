@@ -33,7 +33,8 @@ SERIAL=1
 SWITCH=0
 TWO_PLACEMENTS=no
 PRESERVES=yes
-TAG=0bff3e5c
+LEASE_MS=225
+TAG=6150bbf9
 TABLE=trscaler_golden
 UNIT=trscaler-gen-golden
 # The host's own: its heartbeats come from it.
@@ -275,6 +276,11 @@ swap_transaction() {
     read_word "$RUN/epoch"
     if [ "$WORD" != "$EPOCH" ]; then
         printf 'include "%s/peers.nft"\nadd element netdev %s announcing { %s }\n' "$HERE" "$TABLE" "$NODE_ID"
+    fi
+    # Rules that did not preserve connections say nothing of company: this node was not alone for all that, and its
+    # connections are its own, known to conntrack or not.
+    if [ "$PRESERVES" = yes ] && has_living_peer; then
+        printf 'add element netdev %s company { %s timeout %sms }\n' "$TABLE" "$NODE_ID" "$LEASE_MS"
     fi
     # A switch that was made under this number stays made; of another one nothing is known yet.
     read_word "$RUN/switch"
