@@ -100,6 +100,14 @@ def test_nothing_breaks_where_nothing_happens(lab: Lab) -> None:
     assert result.of("idle").opened == 0
 
 
+def test_idle_ones_rest(lab: Lab) -> None:
+    load = replace(FEW, idle=10, idle_interval_s=60)
+    with virtual_addresses_on(lab, "n1"), lab.connecting(load) as connections:
+        until(connections, lambda seen: seen.of("long").answered >= 10 * 20, "the others ask again and again")
+        result = connections.stop()
+    assert 10 <= result.of("idle").answered <= 20
+
+
 def test_the_schedule_of_short_ones_never_stretches(lab: Lab) -> None:
     """Frozen in the middle, it opens what was due all the same, and says that it was late."""
     load = replace(FEW, long=2, short_interval_ms=5)

@@ -190,7 +190,7 @@ class Connection:
         if self.socket is None or (self.doing == NOTHING and self.load.stopping):
             return
         if self.doing == NOTHING:
-            self.finish(now) if now >= self.life_until else self.ask(now)
+            self.do_what_is_due(now)
         elif now - self.waiting_since() > self.load.deadline_s:
             self.give_up()
         elif self.doing == REQUEST and not self.unacknowledged():
@@ -199,6 +199,13 @@ class Connection:
             self.keep_to_schedule(now)
             soon = self.life_until if self.doing == NOTHING else now + LOOK_S
             self.load.at(min(self.due, soon), self.look)
+
+    def do_what_is_due(self, now: float) -> None:
+        """Everything is answered: end, or ask again, or go on resting."""
+        if now >= self.life_until:
+            self.finish(now)
+        elif now >= self.due:
+            self.ask(now)
 
     def keep_to_schedule(self, now: float) -> None:
         """What was missed is not made up for: the next request is due at the next moment of the schedule."""
