@@ -249,16 +249,6 @@ def test_a_fresh_lock_is_refused_by_a_cluster_that_has_one(user: User) -> None:
     assert not user.lock.exists()
 
 
-def test_a_changed_weight_is_shown_and_refused(user: User) -> None:
-    user.write("n1", "n2")
-    user.apply("--yes")
-    text = user.inventory.read_text().replace("192.0.2.1}", "192.0.2.1, weight: 3}")
-    user.inventory.write_text(text)
-    result = user.apply("--yes")
-    assert result.exit_code == 1
-    assert "n1 from 1 to 3" in result.stdout
-
-
 def test_the_same_trouble_on_all_nodes_is_told_once(user: User) -> None:
     user.write("n1", "n2")
     (user.lan.folder / "config").unlink()

@@ -96,6 +96,7 @@ def actions(result: Result) -> dict[str, str]:
         "started",
         "swapped",
         "restarted",
+        "switched",
         "unchanged",
         "stopped",
         "absent",

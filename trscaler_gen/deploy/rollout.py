@@ -304,8 +304,8 @@ class _Rollout:
                 self._failed(node, NodeError(node, _NOT_SWITCHED, hint=_NOT_SWITCHED_HINT))
             elif node in late:
                 self._note_switched(node)
-        # Each writes down that it has switched, so that it begins so after a reboot.
-        lasting = self._each(Phase.SWITCH, followed, self._call_switch)
+        # Each writes down that it has switched, and begins so after a reboot; one may have had one just now.
+        lasting = self._each(Phase.SWITCH, followed, self._call_switch, fresh=True)
         self.has_switched = len(lasting) == len(nodes)
 
     def _observe_ready(self, node: str, connection: Connection) -> Facts:
@@ -320,7 +320,7 @@ class _Rollout:
     def _begin_switch(self, ready: Mapping[str, Facts]) -> NodeError | None:
         """Its next heartbeat carries the switch, so it has to be one that sends them."""
         first = next((node for node, facts in ready.items() if facts.serving), next(iter(ready)))
-        outcome = self.fleet.each(Phase.SWITCH, (first,), self._call_switch).get(first)
+        outcome = self.fleet.each(Phase.SWITCH, (first,), self._call_switch, fresh=True).get(first)
         return outcome if isinstance(outcome, NodeError) else None
 
     def _await_switch(self, nodes: tuple[str, ...], patience_s: float) -> tuple[str, ...]:
@@ -420,7 +420,8 @@ class _Rollout:
         if not facts.is_whole:
             return f"its ruleset is {facts.ruleset}, keepalived {facts.keepalived}"
         must_serve = job.goal is not Goal.SWAP or job.before.serving
-        if must_serve and not facts.serving and not self.work.allow_unhealthy:
+        is_well = facts.serving or (facts.draining and facts.heartbeat == "MASTER")
+        if must_serve and not is_well and not self.work.allow_unhealthy:
             return f"it sends no heartbeats, keepalived says {facts.heartbeat or 'nothing'}"
         return ""
 
@@ -522,7 +523,7 @@ _NOT_READY_HINT = (
 )
 _NOT_SWITCHED = "it still uses the placement before the switch"
 _NOT_SWITCHED_HINT = (
-    "it hears none of the others: mend its link. It switches at the first heartbeat that it hears; then apply "
-    "again"
+    "it hears none of the others: mend its link. It switches at the first heartbeat that it hears; "
+    "apply again then"
 )
 _UNPROVEN_HINT = "it goes back to what it ran before; look at its log: journalctl -t 'trscaler-gen-*' -n 50"
