@@ -251,6 +251,16 @@ def test_a_node_that_does_not_come_back_well(team: Team) -> None:
     assert team.drained == ("n2",)
 
 
+def test_what_keepalived_says_may_be_older_than_the_command(team: Team) -> None:
+    """The node's own health check is asked anew."""
+    command = f"echo 1 >{team.lan.nodes['n1'].folder}/fail-health"
+    result = roll(team, command, "--node", "n1", "--return-within", "1")
+    assert result.exit_code == 1
+    assert "stopped at n1, step return" in said(result)
+    assert "its health check fails: exit 1, told to fail" in said(result)
+    assert team.drained == ("n1",)
+
+
 def test_peers_have_to_hear_that_it_is_still_drained(team: Team) -> None:
     """After the command, before it is undrained: somebody deaf would break what comes to it."""
     deaf = team.lan.nodes["n3"].folder / "state"

@@ -91,7 +91,7 @@ class _View:
         sign, style = _LOOKS[step.action]
         word = "unchanged" if step.action is StepAction.NONE else step.action.value
         lead = Text(f"{_MARGIN}{sign:<3} {word:<{_ACTION_WIDTH}}", style)
-        self._put(lead, f"{headed([each.node for each in alike])}{_generations(alike)}", "bold")
+        self._put(lead, f"{headed([_name(each) for each in alike])}{_generations(alike)}", "bold")
         indent = " " * len(lead)
         if step.services:
             self._put(indent, ", ".join(step.services))
@@ -202,6 +202,10 @@ def _alike(steps: Iterable[Step]) -> list[list[Step]]:
         trouble = (error.message, error.hint, error.command, error.stderr) if error else ()
         groups.setdefault((step.action, step.services, step.drift, trouble), []).append(step)
     return list(groups.values())
+
+
+def _name(step: Step) -> str:
+    return f"{step.node} (drained)" if step.is_drained else step.node
 
 
 def _generations(alike: Sequence[Step]) -> str:

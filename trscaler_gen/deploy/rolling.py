@@ -28,12 +28,13 @@ from trscaler_gen.deploy.deployment_lock import BusyError, DeploymentLocks
 from trscaler_gen.deploy.drain import Crew, Draining, await_no_connections, await_serving
 from trscaler_gen.deploy.scripts import script
 from trscaler_gen.errors import NodeError, OperationError
-from trscaler_gen.facts import Facts
+from trscaler_gen.facts import Facts, script_path
 
 if TYPE_CHECKING:  # paramiko is imported by those who connect
     from trscaler_gen.transport import Connection
 
 _ALIVE_TIMEOUT_S = 15.0
+_HEALTH_TIMEOUT_S = 60.0
 
 
 class Step(StrEnum):
@@ -336,7 +337,8 @@ class Rolling:
         deadline = time.monotonic() + self.tour.return_s
         while True:
             try:
-                missing = _missing(node, self.crew.facts_of(node)) or "; ".join(self.health(""))
+                facts = self.crew.facts_of(node)
+                missing = _missing(node, facts) or self._ask_health(node, facts) or "; ".join(self.health(""))
             except _UndrainedError:
                 self._is_drained = False
                 raise
@@ -346,6 +348,13 @@ class Rolling:
                 self._hold_locks([node])
                 return
             self._go_on_waiting(node, missing, deadline)
+
+    def _ask_health(self, node: str, facts: Facts) -> str:
+        """Why it would not serve; empty if it would. What keepalived says may be older than the command."""
+        argv = ("sh", script_path(self.crew.cluster, facts.generation), "health")
+        done = self.crew.lines.use(node, lambda _, line: line.run(argv, timeout_s=_HEALTH_TIMEOUT_S))
+        said = (done.stderr.strip() or "without a word").splitlines()[-1]
+        return "" if done.status == 0 else f"its health check fails: exit {done.status}, {said}"
 
     def _undrain(self, node: str) -> None:
         self._begin(node, Step.UNDRAIN)

@@ -46,6 +46,7 @@ def _step(step: Step) -> dict[str, object]:
         "services": list(step.services),
         "drift": list(step.drift),
         "stops_first": step.stops_first,
+        "drained": step.is_drained,
         "problem": _problem(step.problem),
     }
 

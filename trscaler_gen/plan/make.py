@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 from trscaler_gen.bundle import change_id
 from trscaler_gen.errors import NodeError
 from trscaler_gen.facts import deploying
 from trscaler_gen.lineage import reinserted
 from trscaler_gen.plan.condition import condition_of
+from trscaler_gen.plan.connections import connection_notes
 from trscaler_gen.plan.deployed import Deployed, read_deployed
 from trscaler_gen.plan.judge import disruption, hearers, refusals
 from trscaler_gen.plan.model import Plan, Seen, Step, StepAction, Wanted
@@ -40,7 +42,7 @@ def make_plan(wanted: Wanted, seen: Mapping[str, Seen | NodeError]) -> Plan:
             *breakage(switch, wanted.lock.buckets),
         ),
         refusals=tuple(refusals(wanted, seen, deployed, steps)),
-        notes=tuple(_notes(seen, deployed, steps)),
+        notes=(*_notes(seen, deployed, steps), *connection_notes(wanted, seen, steps)),
         conditions={node: condition_of(each.facts) for node, each in seen.items() if isinstance(each, Seen)},
     )
 
@@ -48,15 +50,21 @@ def make_plan(wanted: Wanted, seen: Mapping[str, Seen | NodeError]) -> Plan:
 def _steps(wanted: Wanted, seen: Mapping[str, Seen | NodeError], deployed: Deployed) -> Iterator[Step]:
     again = {name for lock in deployed.running_locks for name in reinserted(lock, wanted.lock)}
     for node, bundle in wanted.bundles.items():
-        yield member_step(node, bundle, seen.get(node), is_reinserted=node in again)
+        step = member_step(node, bundle, seen.get(node), is_reinserted=node in again)
+        yield replace(step, is_drained=_is_drained(seen.get(node)))
     for node, retired in wanted.departed.items():
         there = seen.get(node)
         if isinstance(there, Seen):
-            yield departed_step(node, there, erased=not wanted.is_rollback)
+            step = departed_step(node, there, erased=not wanted.is_rollback)
+            yield replace(step, is_drained=_is_drained(there))
         elif hearers(retired, seen, deployed):
             yield blocked_step(node, there)
         else:
             yield Step(node, StepAction.ABSENT, problem=there)
+
+
+def _is_drained(seen: Seen | NodeError | None) -> bool:
+    return isinstance(seen, Seen) and seen.facts.draining
 
 
 def _is_unknown(seen: Mapping[str, Seen | NodeError], deployed: Deployed) -> bool:
@@ -85,7 +93,7 @@ def _notes(
         )
     for step in steps:
         there = seen.get(step.node)
-        if isinstance(there, Seen) and there.facts.runs and not there.facts.serving:
+        if isinstance(there, Seen) and there.facts.runs and not (there.facts.serving or step.is_drained):
             yield _aside_note(step.node, there)
         if isinstance(there, Seen) and there.facts.deployer:
             yield f"{step.node}: {deploying(there.facts.deployer, there.facts.since)}"

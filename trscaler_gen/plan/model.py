@@ -89,6 +89,7 @@ class Step:
     ``before`` and ``after`` are generations, empty where nothing is; ``services`` says what of the host is
     touched, ``drift`` what is not as it was applied. ``stops_first``: the node was removed and added again
     since, so it has to be silent before any other changes, and to start when all have changed.
+    ``is_drained``: it takes no new connections, and will not after the change either.
     """
 
     node: str
@@ -100,6 +101,7 @@ class Step:
     drift: tuple[str, ...] = ()
     problem: NodeError | None = None
     stops_first: bool = False
+    is_drained: bool = False
 
 
 @dataclass(frozen=True)
