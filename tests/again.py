@@ -16,13 +16,13 @@ from e2e.witness import witness
 STALL_S = 0.25
 TIMES = 3
 
-_told = pytest.StashKey[list[str]]()
+#: what a report tells, also from another process, of a test that was run again
+AGAIN = "run again"
 
 
-def pytest_configure(config: pytest.Config) -> None:
+def pytest_configure() -> None:
     """Watch the machine from now on."""
     witness()
-    config.stash[_told] = []
 
 
 def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> bool:
@@ -44,15 +44,23 @@ def _reports(item: pytest.Item, nextitem: pytest.Item | None) -> list[pytest.Tes
         stalls = [stall.length_s for stall in witness().stalls(began_s) if stall.length_s > STALL_S]
         if not stalls:
             return reports
-        item.config.stash[_told].append(f"{item.nodeid}: the machine stood still for {max(stalls):.2f} s")
+        item.user_properties.append((AGAIN, f"the machine stood still for {max(stalls):.2f} s"))
         if reports[0].failed:  # a fixture of a module that failed would fail again as it did
             item.session._setupstate.teardown_exact(None)
     return runtestprotocol(item, log=False, nextitem=nextitem)
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Tell what was run again, and why."""
-    if config.stash[_told]:
-        terminalreporter.section("run again")
-        for line in config.stash[_told]:
+    reports = [report for found in terminalreporter.stats.values() for report in found]
+    told = {
+        f"{report.nodeid}: {value}": None
+        for report in reports
+        if isinstance(report, pytest.TestReport)
+        for name, value in report.user_properties
+        if name == AGAIN
+    }
+    if told:
+        terminalreporter.section(AGAIN)
+        for line in told:
             terminalreporter.line(line)

@@ -1,7 +1,11 @@
-"""For all tests: one that fails while the machine stands still is run again."""
+"""Who fails while the machine stands still is run again, and no example is against the clock."""
 
 from __future__ import annotations
 
 from again import pytest_configure, pytest_runtest_protocol, pytest_terminal_summary
+from hypothesis import HealthCheck, settings
 
 __all__ = ["pytest_configure", "pytest_runtest_protocol", "pytest_terminal_summary"]
+
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")

@@ -6,13 +6,34 @@ import signal
 from dataclasses import replace
 
 import pytest
+from e2e.witness import Heartbeat, Seen, watched_probes
 
 from lab.world import VIP4, VIP6, VIPS, eventually, virtual_addresses_on
 from trscaler_gen.errors import OperationError
 from trscaler_gen.lab import Lab
+from trscaler_gen.lab.probe import ProbeResult
 
 #: a group address that no switch knows: flooded, and taken by every host that has the IP address
 GROUP_MAC = "03:00:5d:00:01:01"
+#: what a busy machine may add to any time, besides what the prober itself says of it
+SPARE_MS = 25.0
+#: nobody beats here: an answerer whose buffer runs full while the machine stands still is excused
+PACE = Heartbeat(0.1)
+
+
+def spare_ms(result: ProbeResult) -> float:
+    """How far times may be off."""
+    return SPARE_MS + result.worst_late_ms + result.slowest_answer_ms
+
+
+def probed(lab: Lab, *, sources: int, interval_ms: float, seconds: float, family: int = 4) -> Seen:
+    """The result of probes before a witness."""
+    families = (family,)
+    with watched_probes(
+        lab, PACE, sources=sources, interval_ms=interval_ms, seconds=seconds, families=families
+    ) as watched:
+        pass
+    return watched.result
 
 
 @pytest.mark.parametrize("family", [4, 6])
@@ -25,7 +46,7 @@ def test_every_probe_is_answered_once(lab: Lab, family: int) -> None:
     assert result.destination == str(VIPS[family])
     assert len({source.source for source in result.per_source}) == 250
     assert all(source.sent == 5 for source in result.per_source)
-    assert 100 <= result.longest_gap_ms < 300
+    assert abs(result.longest_gap_ms - 100) <= spare_ms(result)
 
 
 @pytest.mark.parametrize("family", [4, 6])
@@ -45,7 +66,7 @@ def test_nobody_answering_is_all_lost(lab: Lab) -> None:
     result = lab.probing(sources=3, interval_ms=50, seconds=0.3).wait()
     assert (result.sent, result.lost, result.doubled, result.by_node) == (18, 18, 0, {})
     assert len(result.lost_at_ms) == 18
-    assert 250 <= result.longest_gap_ms < 500
+    assert abs(result.longest_gap_ms - 5 * 50) <= spare_ms(result), "from a first probe to its sixth"
 
 
 @pytest.mark.parametrize("silent", [False, True])
@@ -58,12 +79,14 @@ def test_a_cut_is_seen_with_its_time_and_length(lab: Lab, silent: bool) -> None:
         eventually(lambda: probe.elapsed_ms > is_cut_ms + 300, "the cut lasts")
         mend_ms = probe.elapsed_ms
         lab.mend("n1")
-        eventually(lambda: probe.elapsed_ms > mend_ms + 400, "answered again")
+        is_mended_ms = probe.elapsed_ms
+        eventually(lambda: probe.elapsed_ms > is_mended_ms + 400, "answered again")
         result = probe.stop()
+    spare = spare_ms(result)
     assert result.sent > result.lost > 100
-    assert cut_ms - 25 < result.lost_at_ms[0] < is_cut_ms + 25
-    assert result.lost_at_ms[-1] > mend_ms - 25
-    assert 300 <= result.longest_gap_ms < 800
+    assert cut_ms - spare < result.lost_at_ms[0] < is_cut_ms + spare
+    assert mend_ms - spare < result.lost_at_ms[-1] < is_mended_ms + 300 + spare
+    assert mend_ms - is_cut_ms - spare <= result.longest_gap_ms < is_mended_ms - cut_ms + 300 + spare
     assert sum(result.by_node.values()) == result.sent - result.lost
 
 
@@ -98,21 +121,26 @@ def test_stopping_twice_says_the_same(lab: Lab) -> None:
 def test_a_rate_of_ten_thousand_is_held(lab: Lab) -> None:
     """Sent and counted in full even when the machine is busy; then it must say that it was late."""
     with virtual_addresses_on(lab, "n1"):
-        result = lab.probing(sources=200, interval_ms=20, seconds=1).wait()
+        result = probed(lab, sources=200, interval_ms=20, seconds=1)
     assert result.sent == 10_000
-    assert result.lost == 0
+    assert result.losses() == (), result
     assert (result.late > 0) == (result.worst_late_ms > 10)
 
 
 def test_an_answer_that_took_long_is_counted_and_shown(lab: Lab) -> None:
     """The node's responder is frozen meanwhile: what waited for it is answered in the end."""
-    with virtual_addresses_on(lab, "n1"), lab.probing(sources=5, interval_ms=20, seconds=0.5) as probe:
+    with virtual_addresses_on(lab, "n1"), lab.probing(sources=5, interval_ms=20) as probe:
+        stop_ms = probe.elapsed_ms
         lab.exec("n1", ["pkill", "-STOP", "-f", "responder.py"])
-        eventually(lambda: probe.elapsed_ms > 300, "probes wait for the responder")
+        stopped_ms = probe.elapsed_ms
+        eventually(lambda: probe.elapsed_ms > stopped_ms + 200, "probes wait for the responder")
+        go_on_ms = probe.elapsed_ms
         lab.exec("n1", ["pkill", "-CONT", "-f", "responder.py"])
-        result = probe.wait()
-    assert (result.sent, result.lost) == (125, 0)
-    assert 150 < result.slowest_answer_ms < 500
+        went_on_ms = probe.elapsed_ms
+        result = probe.stop()
+    assert result.lost == 0
+    spare = SPARE_MS + result.worst_late_ms
+    assert go_on_ms - stopped_ms - spare < result.slowest_answer_ms < went_on_ms - stop_ms + 100 + spare
 
 
 def test_a_prober_that_falls_behind_says_so(lab: Lab) -> None:

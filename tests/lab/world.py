@@ -26,7 +26,7 @@ def inventory(count: int = 1, **keys: Any) -> Inventory:
     return Inventory(source="test.yaml", cluster="test", **{**defaults, **keys})
 
 
-def eventually(condition: Callable[[], bool], what: str, timeout_s: float = 10.0) -> None:
+def eventually(condition: Callable[[], bool], what: str, timeout_s: float = 60.0) -> None:
     """Wait until the condition holds; fail with ``what`` when it does not in time."""
     deadline = time.monotonic() + timeout_s
     while not condition():

@@ -279,7 +279,7 @@ def test_a_connection_cut_in_the_middle_of_the_archive_leaves_nothing(lan: Lan) 
     cut = node_commands.archive(bundle)[:500_000]
     with lan.connect("n1") as connection:
         argv = ("sh", "-c", script("stage.sh"), "sh", f"{ROOT}/generations", bundle.generation)
-        done = connection.run(argv, stdin=cut, timeout_s=10)
+        done = connection.run(argv, stdin=cut, timeout_s=60)
     assert done.status != 0
     assert lan.run("n1", f"ls -A {ROOT}/generations") == ""
 

@@ -22,12 +22,12 @@ def test_lines_go_to_and_fro(lan: Lan) -> None:
             session.send(word + b"\n")
             assert session.read_line(10) == f"<{word.decode()}>\n"
         assert session.is_open
-        assert connection.run(("echo", "beside"), timeout_s=10).stdout == "beside\n"
+        assert connection.run(("echo", "beside"), timeout_s=60).stdout == "beside\n"
         session.close()
         session.close()
         assert not session.is_open
         # Hanging up was the end of its input.
-        await_true(lambda: connection.run(("cat", "/run/ended"), timeout_s=10).status == 0, "its end")
+        await_true(lambda: connection.run(("cat", "/run/ended"), timeout_s=60).status == 0, "its end")
 
 
 def test_a_command_that_ends_has_said_all(lan: Lan) -> None:
@@ -50,7 +50,7 @@ def test_a_line_that_does_not_come_is_not_awaited_for_ever(lan: Lan) -> None:
         began = time.monotonic()
         with pytest.raises(NodeError, match=r"no answer within 0\.5 s"):
             session.read_line(0.5)
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 30
         session.send(b"\n")
         assert session.read_line(10) == "partial\n"
 
@@ -63,7 +63,7 @@ def test_hanging_up_wakes_the_reader(lan: Lan) -> None:
         began = time.monotonic()
         with pytest.raises(NodeError):
             session.read_line(30)
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < 30
 
 
 def test_a_node_that_dies_closes_the_session(lan: Lan) -> None:
@@ -81,7 +81,7 @@ def test_closing_the_connection_ends_the_command(lan: Lan) -> None:
     with lan.connect("n1") as connection:
         connection.start((*ECHO, "/run/ended")).read_line(10)
     with lan.connect("n1") as connection:
-        await_true(lambda: connection.run(("cat", "/run/ended"), timeout_s=10).status == 0, "its end")
+        await_true(lambda: connection.run(("cat", "/run/ended"), timeout_s=60).status == 0, "its end")
 
 
 def test_a_server_that_allows_one_command_at_a_time_says_so(lan: Lan) -> None:
@@ -89,11 +89,11 @@ def test_a_server_that_allows_one_command_at_a_time_says_so(lan: Lan) -> None:
     with lan.connect("n1") as connection:
         connection.start(ECHO).read_line(10)
         with pytest.raises(NodeError, match="refuses to run another command") as caught:
-            connection.run(("true",), timeout_s=10)
+            connection.run(("true",), timeout_s=60)
     assert "MaxSessions" in caught.value.hint
 
 
 def test_a_command_that_is_killed_is_told_from_a_connection_that_breaks(lan: Lan) -> None:
     lan.boot("n1")
     with lan.connect("n1") as connection, pytest.raises(NodeError, match="was killed there"):
-        connection.run(("sh", "-c", "kill -9 $$"), timeout_s=10)
+        connection.run(("sh", "-c", "kill -9 $$"), timeout_s=60)

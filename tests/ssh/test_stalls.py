@@ -20,8 +20,8 @@ from ssh.nodes import Lan, await_true, make_key
 from trscaler_gen.errors import NodeError
 from trscaler_gen.transport import Connection, Target, connect
 
-#: what anything may take whose limit is one second, on a machine that has other work too
-SOON_S = 8.0
+#: what anything may take whose limit is one second, on a busy machine; without a limit it would be a minute
+SOON_S = 30.0
 
 
 @contextlib.contextmanager
@@ -285,13 +285,13 @@ def test_output_that_stalls_halfway(lan: Lan) -> None:
             connection.run(argv, timeout_s=1)
         with ends_soon(), pytest.raises(NodeError, match="no answer within 1 s"):
             connection.fetch(argv, timeout_s=1)
-        assert connection.run(("echo", "alive"), timeout_s=5).stdout == "alive\n"
+        assert connection.run(("echo", "alive"), timeout_s=60).stdout == "alive\n"
 
 
 def frozen_proxy(lan: Lan, connection: Connection) -> int:
     """Stop the process that carries the connection; answers its id."""
     pid = int((lan.folder / "pid").read_text())
-    assert connection.run(("true",), timeout_s=10).status == 0
+    assert connection.run(("true",), timeout_s=60).status == 0
     os.kill(pid, signal.SIGSTOP)
     return pid
 
@@ -324,7 +324,7 @@ def test_a_command_that_does_not_read_its_input_is_left_after_its_time(lan: Lan)
     with lan.connect("n1") as connection:
         with ends_soon(), pytest.raises(NodeError, match="no answer within 1 s"):
             connection.run(("sleep", "60"), stdin=bytes(8 << 20), timeout_s=1)
-        assert connection.run(("echo", "alive"), timeout_s=5).stdout == "alive\n"
+        assert connection.run(("echo", "alive"), timeout_s=60).stdout == "alive\n"
 
 
 def test_no_thread_is_left_behind(lan: Lan) -> None:

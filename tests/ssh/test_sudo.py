@@ -24,7 +24,7 @@ def boot(lan: Lan, *sudoers: str) -> None:
     lan.run("n1", "useradd --no-create-home --home-dir / --shell /bin/sh --password '*' ops")
     write = "printf '%s\\n' \"$@\" >/etc/sudoers.d/test && chmod 440 /etc/sudoers.d/test && visudo -cq"
     with lan.connect("n1") as connection:
-        done = connection.run(("sh", "-c", write, "sh", *sudoers), timeout_s=10)
+        done = connection.run(("sh", "-c", write, "sh", *sudoers), timeout_s=60)
     assert done.status == 0, done.stderr
 
 
@@ -38,7 +38,7 @@ def login(lan: Lan) -> Connection:
 
 def refusal(lan: Lan) -> NodeError:
     with login(lan) as connection, pytest.raises(NodeError) as caught:
-        connection.run(("id", "-u"), timeout_s=10)
+        connection.run(("id", "-u"), timeout_s=60)
     return caught.value
 
 
@@ -55,12 +55,12 @@ def test_everything_works_as_for_root(lan: Lan, pty: str) -> None:
     data = bytes(range(256)) * 8_000
     hostile = "$(touch /owned); `id` 'x' \"y\" * \\ \n~ -n --"
     with login(lan) as connection:
-        assert connection.run(("id", "-u"), timeout_s=10).stdout == "0\n"
-        done = connection.run(("sh", "-c", "sha256sum; echo oops >&2; exit 7"), stdin=data, timeout_s=20)
+        assert connection.run(("id", "-u"), timeout_s=60).stdout == "0\n"
+        done = connection.run(("sh", "-c", "sha256sum; echo oops >&2; exit 7"), stdin=data, timeout_s=60)
         assert (done.status, done.stdout.split()[0]) == (7, hashlib.sha256(data).hexdigest())
         assert done.stderr == "oops\n"
-        assert connection.run(("printf", "%s", hostile), timeout_s=10).stdout == hostile
-        assert connection.fetch(("head", "-c", "3000000", "/dev/zero"), timeout_s=20) == bytes(3_000_000)
+        assert connection.run(("printf", "%s", hostile), timeout_s=60).stdout == hostile
+        assert connection.fetch(("head", "-c", "3000000", "/dev/zero"), timeout_s=60) == bytes(3_000_000)
 
 
 def test_hanging_up_ends_a_session_behind_sudo(lan: Lan) -> None:
@@ -72,17 +72,17 @@ def test_hanging_up_ends_a_session_behind_sudo(lan: Lan) -> None:
         session.send(b"x\n")
         assert session.read_line(10) == "x\n"
         session.close()
-        await_true(lambda: connection.run(("cat", "/run/ended"), timeout_s=10).status == 0, "its end")
+        await_true(lambda: connection.run(("cat", "/run/ended"), timeout_s=60).status == 0, "its end")
 
 
 def test_what_a_command_starts_lives_on_behind_sudo(lan: Lan) -> None:
     boot(lan, "Defaults use_pty", _ALL)
     began = time.monotonic()
     with login(lan) as connection:
-        done = connection.run(("sh", "-c", "setsid sleep 60 & echo $! >/run/pid; echo started"), timeout_s=30)
+        done = connection.run(("sh", "-c", "setsid sleep 60 & echo $! >/run/pid; echo started"), timeout_s=60)
         assert done.stdout == "started\n"
-        assert connection.run(("sh", "-c", "kill -0 $(cat /run/pid)"), timeout_s=10).status == 0
-    assert time.monotonic() - began < 15
+        assert connection.run(("sh", "-c", "kill -0 $(cat /run/pid)"), timeout_s=60).status == 0
+    assert time.monotonic() - began < 30
 
 
 # --- refusals ----------------------------------------------------------------------------------------------
@@ -104,9 +104,9 @@ def test_the_line_of_the_hint_is_the_remedy(lan: Lan) -> None:
     with lan.connect("n1") as connection:
         write = 'cd /etc/sudoers.d && echo "$1" >trscaler-gen && chmod 440 trscaler-gen && visudo -cq'
         argv = ("sh", "-c", write, "sh", line)
-        assert connection.run(argv, timeout_s=10).status == 0
+        assert connection.run(argv, timeout_s=60).status == 0
     with login(lan) as connection:
-        assert connection.run(("id", "-u"), timeout_s=10).stdout == "0\n"
+        assert connection.run(("id", "-u"), timeout_s=60).stdout == "0\n"
 
 
 def test_a_user_whom_sudo_does_not_know(lan: Lan) -> None:
@@ -144,7 +144,7 @@ def test_refusals_reach_those_who_fetch_and_those_who_start(lan: Lan) -> None:
     boot(lan, "ops ALL=(root) ALL")
     with login(lan) as connection:
         with pytest.raises(NodeError, match="wants a password"):
-            connection.fetch(("id", "-u"), timeout_s=10)
+            connection.fetch(("id", "-u"), timeout_s=60)
         with pytest.raises(NodeError, match="wants a password"):
             connection.start(("id", "-u")).read_line(10)
 
@@ -152,7 +152,7 @@ def test_refusals_reach_those_who_fetch_and_those_who_start(lan: Lan) -> None:
 def test_without_sudo_commands_run_as_the_user(lan: Lan) -> None:
     boot(lan, _ALL)
     with connect(target(lan, sudo=False)) as connection:
-        assert connection.run(("id", "-un"), timeout_s=10).stdout == "ops\n"
+        assert connection.run(("id", "-un"), timeout_s=60).stdout == "ops\n"
 
 
 # --- what is not sudo's ------------------------------------------------------------------------------------
@@ -163,14 +163,14 @@ def test_a_commands_own_failure_is_not_taken_for_sudos(lan: Lan, status: int) ->
     boot(lan, _ALL)
     script = f"echo 'sudo: a password is required' >&2; exit {status}"
     with login(lan) as connection:
-        done = connection.run(("sh", "-c", script), timeout_s=10)
+        done = connection.run(("sh", "-c", script), timeout_s=60)
     assert (done.status, done.stderr) == (status, "sudo: a password is required\n")
 
 
 def test_a_command_that_is_not_there_is_told_as_it_is_without_sudo(lan: Lan) -> None:
     boot(lan, _ALL)
     with login(lan) as connection:
-        done = connection.run(("no-such-command",), timeout_s=10)
+        done = connection.run(("no-such-command",), timeout_s=60)
     assert (done.status, done.stderr) == (127, "no-such-command: command not found\n")
 
 
@@ -178,7 +178,7 @@ def test_sudos_warning_about_names_is_not_the_commands(lan: Lan) -> None:
     boot(lan, _ALL)
     lan.run("n1", "mkdir /run/uts && echo >/etc/hosts && echo 'hosts: files' >/etc/nsswitch.conf")
     with login(lan) as connection:
-        loud = connection.run(("sh", "-c", "echo mine >&2; exit 1"), timeout_s=20)
-        quiet = connection.run(("false",), timeout_s=20)
+        loud = connection.run(("sh", "-c", "echo mine >&2; exit 1"), timeout_s=60)
+        quiet = connection.run(("false",), timeout_s=60)
     assert (loud.status, loud.stderr) == (1, "mine\n")
     assert (quiet.status, quiet.stderr) == (1, "")

@@ -60,8 +60,8 @@ def test_a_command_has_input_outputs_and_a_status(lan: Lan) -> None:
     lan.boot("n1")
     data = bytes(range(32, 127)) * 30_000
     with lan.connect("n1") as connection:
-        done = connection.run(("sh", "-c", "sha256sum; echo oops >&2; exit 7"), stdin=data, timeout_s=10)
-        again = connection.run(("echo", "second"), timeout_s=10)
+        done = connection.run(("sh", "-c", "sha256sum; echo oops >&2; exit 7"), stdin=data, timeout_s=60)
+        again = connection.run(("echo", "second"), timeout_s=60)
     assert (done.status, done.stdout.split()[0]) == (7, hashlib.sha256(data).hexdigest())
     assert done.stderr == "oops\n"
     assert again.stdout == "second\n"
@@ -71,7 +71,7 @@ def test_words_reach_the_node_as_they_are(lan: Lan) -> None:
     lan.boot("n1")
     hostile = "$(touch /root/owned); `id` 'x' \"y\" * \\ \n~"
     with lan.connect("n1") as connection:
-        assert connection.run(("printf", "%s", hostile), timeout_s=5).stdout == hostile
+        assert connection.run(("printf", "%s", hostile), timeout_s=60).stdout == hostile
     assert lan.run("n1", "ls -A /root") == ""
 
 
@@ -81,25 +81,25 @@ def test_a_command_that_does_not_end_is_left_after_its_time(lan: Lan) -> None:
         began = time.monotonic()
         with pytest.raises(NodeError, match=r"no answer within 0\.5 s") as caught:
             connection.run(("sleep", "60"), timeout_s=0.5)
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 30
         assert caught.value.command == "sleep 60"
-        assert connection.run(("echo", "alive"), timeout_s=5).stdout == "alive\n"
+        assert connection.run(("echo", "alive"), timeout_s=60).stdout == "alive\n"
 
 
 def test_a_daemon_that_keeps_the_pipes_open_does_not_hold_us_up(lan: Lan) -> None:
     lan.boot("n1")
     with lan.connect("n1") as connection:
         began = time.monotonic()
-        done = connection.run(("sh", "-c", "sleep 60 & echo started; exit 3"), timeout_s=30)
+        done = connection.run(("sh", "-c", "sleep 60 & echo started; exit 3"), timeout_s=60)
     assert (done.status, done.stdout) == (3, "started\n")
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 30
 
 
 def test_output_is_bounded_and_both_streams_are_read(lan: Lan) -> None:
     lan.boot("n1")
     flood = "head -c 5000000 /dev/zero | tr '\\0' e >&2; head -c 5000000 /dev/zero | tr '\\0' o"
     with lan.connect("n1") as connection:
-        done = connection.run(("sh", "-c", flood), timeout_s=30)
+        done = connection.run(("sh", "-c", flood), timeout_s=60)
     assert done.status == 0
     for text, letter in ((done.stdout, "o"), (done.stderr, "e")):
         assert text.startswith(letter * OUTPUT_LIMIT_BYTES)
@@ -110,7 +110,7 @@ def test_output_is_bounded_and_both_streams_are_read(lan: Lan) -> None:
 def test_terminal_escapes_do_not_reach_the_terminal(lan: Lan) -> None:
     lan.boot("n1")
     with lan.connect("n1") as connection:
-        done = connection.run(("printf", r"a\033[2Jb\r\n\007c\t\302\233d\342\200\256e\377"), timeout_s=5)
+        done = connection.run(("printf", r"a\033[2Jb\r\n\007c\t\302\233d\342\200\256e\377"), timeout_s=60)
     assert done.stdout == "a[2Jb\nc\tde\N{REPLACEMENT CHARACTER}"
 
 
@@ -119,7 +119,7 @@ def test_a_node_that_dies_ends_its_command(lan: Lan) -> None:
     with lan.connect("n1") as connection:
         lan.nodes["n1"].kill()
         with pytest.raises(NodeError, match="connection lost"):
-            connection.run(("true",), timeout_s=20)
+            connection.run(("true",), timeout_s=60)
 
 
 def test_a_closed_connection_says_so(lan: Lan) -> None:
@@ -128,7 +128,7 @@ def test_a_closed_connection_says_so(lan: Lan) -> None:
     connection.close()
     connection.close()
     with pytest.raises(NodeError, match="was closed"):
-        connection.run(("true",), timeout_s=5)
+        connection.run(("true",), timeout_s=60)
 
 
 # --- output as it is ---------------------------------------------------------------------------------------
@@ -137,9 +137,9 @@ def test_a_closed_connection_says_so(lan: Lan) -> None:
 def test_output_is_fetched_whole_and_as_it_is(lan: Lan) -> None:
     lan.boot("n1")
     with lan.connect("n1") as connection:
-        everything = connection.fetch(("printf", r"a\r\n\000\033[2J\377"), timeout_s=10)
-        zeros = connection.fetch(("head", "-c", "5000000", "/dev/zero"), timeout_s=30)
-        nothing = connection.fetch(("true",), timeout_s=10)
+        everything = connection.fetch(("printf", r"a\r\n\000\033[2J\377"), timeout_s=60)
+        zeros = connection.fetch(("head", "-c", "5000000", "/dev/zero"), timeout_s=60)
+        nothing = connection.fetch(("true",), timeout_s=60)
     assert everything == b"a\r\n\0\x1b[2J\xff"
     assert zeros == bytes(5_000_000)
     assert nothing == b""
@@ -149,7 +149,7 @@ def test_output_that_comes_long_after_the_exit_is_fetched_too(lan: Lan) -> None:
     lan.boot("n1")
     late = ("sh", "-c", "(sleep 1.5; echo late) & echo early")
     with lan.connect("n1") as connection:
-        assert connection.fetch(late, timeout_s=30) == b"early\nlate\n"
+        assert connection.fetch(late, timeout_s=60) == b"early\nlate\n"
         with pytest.raises(NodeError, match=r"no answer within 0\.5 s"):
             connection.fetch(late, timeout_s=0.5)
 
@@ -157,7 +157,7 @@ def test_output_that_comes_long_after_the_exit_is_fetched_too(lan: Lan) -> None:
 def test_a_fetch_that_fails_says_why(lan: Lan) -> None:
     lan.boot("n1")
     with lan.connect("n1") as connection, pytest.raises(NodeError) as caught:
-        connection.fetch(("sh", "-c", "echo part; echo no such table >&2; exit 3"), timeout_s=10)
+        connection.fetch(("sh", "-c", "echo part; echo no such table >&2; exit 3"), timeout_s=60)
     error = caught.value
     assert error.message == "a command failed: no such table"
     assert (error.status, error.stderr) == (3, "no such table\n")
@@ -171,7 +171,7 @@ def test_what_is_fetched_is_never_cut_in_silence(lan: Lan) -> None:
         for argv in (("echo", "123456"), ("cat", "/dev/zero")):
             with pytest.raises(NodeError, match="more than 6 bytes"):
                 connection.fetch(argv, timeout_s=10, limit_bytes=6)
-        assert connection.run(("echo", "alive"), timeout_s=5).stdout == "alive\n"
+        assert connection.run(("echo", "alive"), timeout_s=60).stdout == "alive\n"
 
 
 def test_a_fetch_from_a_node_that_dies_is_an_error(lan: Lan) -> None:
@@ -180,7 +180,7 @@ def test_a_fetch_from_a_node_that_dies_is_an_error(lan: Lan) -> None:
         killer = threading.Timer(0.5, lan.nodes["n1"].kill)
         killer.start()
         with pytest.raises(NodeError, match="connection lost"):
-            connection.fetch(("sh", "-c", "echo part; exec >&-; sleep 60"), timeout_s=20)
+            connection.fetch(("sh", "-c", "echo part; exec >&-; sleep 60"), timeout_s=60)
         killer.join()
 
 
@@ -449,7 +449,7 @@ def test_a_listener_that_never_speaks(lan: Lan) -> None:
         began = time.monotonic()
         error = refusal(replace(lan.target("n1", timeout_s=1), port=port))
     assert "did not speak SSH within 1 s" in error.message
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 30
 
 
 def test_a_name_that_does_not_resolve(lan: Lan) -> None:
@@ -471,7 +471,7 @@ def test_a_proxy_command_carries_the_connection_and_is_reaped(lan: Lan) -> None:
     pid = lan.folder / "pid"
     target = proxied(lan, f"sh -c 'echo $$ >{pid}; exec nc %h %p'")
     with connect(target) as connection:
-        assert connection.run(("echo", "through"), timeout_s=5).stdout == "through\n"
+        assert connection.run(("echo", "through"), timeout_s=60).stdout == "through\n"
         assert Path(f"/proc/{pid.read_text().strip()}").exists()
     assert not Path(f"/proc/{pid.read_text().strip()}").exists()
 
@@ -498,7 +498,7 @@ def test_a_jump_host_leads_to_the_node(lan: Lan) -> None:
     lan.boot("jump", "n1")
     lan.write_config("Host n1\n  ProxyJump jump\n")
     with lan.connect("n1") as connection:
-        assert connection.run(("echo", "through"), timeout_s=5).stdout == "through\n"
+        assert connection.run(("echo", "through"), timeout_s=60).stdout == "through\n"
 
 
 def test_a_jump_host_whose_key_is_not_known_is_named(lan: Lan) -> None:
@@ -509,7 +509,7 @@ def test_a_jump_host_whose_key_is_not_known_is_named(lan: Lan) -> None:
     began = time.monotonic()
     error = refusal(target)
     assert "the key of the jump host is not known" in error.hint
-    assert time.monotonic() - began < 5  # it is not asked again
+    assert time.monotonic() - began < 30  # it is not asked again
 
 
 # --- servers that are too busy -----------------------------------------------------------------------------
@@ -568,7 +568,7 @@ def test_a_server_that_always_hangs_up_is_not_asked_for_ever(lan: Lan) -> None:
     assert error.message.startswith("no SSH session with")
     assert "MaxStartups" in error.hint
     assert asked > 2
-    assert took_s < 10
+    assert took_s < 30
 
 
 def test_a_server_that_speaks_another_protocol_is_asked_once(lan: Lan) -> None:
@@ -598,7 +598,7 @@ def test_nothing_is_printed_and_no_descriptor_is_left(lan: Lan, capfd: pytest.Ca
 
     before = descriptors()
     with lan.connect("n1") as connection:
-        connection.run(("true",), timeout_s=5)
+        connection.run(("true",), timeout_s=60)
     with silent_listener() as port:
         refusal(replace(lan.target("n1", timeout_s=1), port=port))
     refusal(proxied(lan, "false"))
