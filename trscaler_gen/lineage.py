@@ -146,6 +146,8 @@ def _reordered(deployed: Lock, wanted: Lock) -> Conflict | None:
 
 def _swapped(before: Lock, after: Lock) -> int | None:
     """The first bucket in which two nodes of both change places; None if there is none."""
+    if before.orders == after.orders:
+        return None
     stay = {(_birth(node), node.address) for node in after.nodes}
     ids = frozenset(node.node_id for node in before.nodes if (_birth(node), node.address) in stay)
     for bucket, (old, new) in enumerate(zip(before.orders, after.orders, strict=True)):

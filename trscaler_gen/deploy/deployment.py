@@ -167,6 +167,7 @@ class Deployment:
             allow_unhealthy=options.allow_unhealthy,
             erase=options.erase,
             switches=bool(self.wanted.lock.switch),
+            is_switched=plan.switch is None,
         )
 
     def _job(self, step: Step) -> Job:

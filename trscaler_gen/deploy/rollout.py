@@ -103,7 +103,7 @@ class Work:
     ``token`` names this run, ``change`` what the cluster is to be, ``who`` the deployer (one word). A step
     that is not confirmed ``confirm_s`` after it began is taken back by its node; ``settle_s`` is how long a
     node may take until its heartbeats are heard. ``erase``: nodes that leave keep nothing. ``switches``: the
-    nodes hold two placements, and are to use the newer one in the end.
+    nodes hold two placements, and are to use the newer one in the end; ``is_switched``: all that serve do.
     """
 
     cluster: str
@@ -116,6 +116,7 @@ class Work:
     allow_unhealthy: bool = False
     erase: bool = True
     switches: bool = False
+    is_switched: bool = False
 
 
 @dataclass(frozen=True)
@@ -191,8 +192,9 @@ class _Rollout:
         if self.work.switches and not self._must_end():
             self._switch()
         # Also when only a start has failed: this change is what runs now, and what a rollback goes back from.
-        # A switch that was not made is not written down: applying again has to go on with it.
-        if (self.has_changed and not self.work.switches) or self.has_switched or not self._must_end():
+        # But not a switch that was not made: applying again has to go on with it.
+        is_settled = not self.work.switches or self.work.is_switched or self.has_switched
+        if (self.has_changed and is_settled) or not self._must_end():
             self._record()
         self._bring_back()
         self._look_at_failed_nodes()

@@ -37,11 +37,15 @@ def fitted_lock(wanted: Wanted, seen: Mapping[str, Seen | NodeError]) -> Lock | 
 
 def movers(wanted: Wanted, seen: Mapping[str, Seen | NodeError], deployed: Deployed) -> tuple[str, ...]:
     """Nodes that serve, and would answer for other buckets than the rest once their tables are swapped."""
-    return tuple(
-        node
-        for node in serving(wanted, seen, deployed)
-        if not keeps_orders(deployed.locks[node], wanted.lock, has_switched=node in deployed.switched)
-    )
+    keep: dict[tuple[int, bool], bool] = {}  # most nodes have the same lock
+    found = []
+    for node in serving(wanted, seen, deployed):
+        lock, has_switched = deployed.locks[node], node in deployed.switched
+        if (id(lock), has_switched) not in keep:
+            keep[id(lock), has_switched] = keeps_orders(lock, wanted.lock, has_switched=has_switched)
+        if not keep[id(lock), has_switched]:
+            found.append(node)
+    return tuple(found)
 
 
 def serving(wanted: Wanted, seen: Mapping[str, Seen | NodeError], deployed: Deployed) -> Iterator[str]:

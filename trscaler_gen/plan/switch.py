@@ -60,6 +60,12 @@ def unswitchable(
     nodes = tuple(serving(wanted, seen, deployed))
     after = [node for node in nodes if node in deployed.switched]
     before = [node for node in nodes if node not in deployed.switched]
+    if not after or not before:
+        yield Refusal(
+            f"{listed(moving)} would answer for other buckets than the rest once its tables are swapped",
+            "plan again; if it stays so, look at trscaler-gen status",
+        )
+        return
     use = "uses" if len(after) == 1 else "use"
     yield Refusal(
         f"the nodes do not use one placement: {listed(after)} {use} that after the last switch, "
