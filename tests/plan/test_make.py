@@ -363,7 +363,7 @@ def test_the_twin_a_lock_that_begins_elsewhere_is_refused() -> None:
     seen = all_placed(seen_of(first, second.bundles), "before")
     plan = make_plan(second.wanted(first), seen)
     assert not plan.is_applicable
-    assert "the nodes do not use one placement" in told(plan)
+    assert "alpha, beta, gamma would answer for other buckets than the rest" in told(plan)
 
 
 def test_an_edit_over_one_that_was_only_built_begins_where_the_nodes_are() -> None:
