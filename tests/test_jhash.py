@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trscaler_gen.jhash import bucket, bucket_of, jhash
+from trscaler_gen.jhash import MIRRORED, HashInput, bucket, bucket_of, jhash
 
 SEEDS = st.integers(0, 2**32 - 1)
 
@@ -59,6 +59,15 @@ def test_addresses_are_hashed_in_network_order(source: str, destination: str, le
     assert len(both) == 2 * length
     assert bucket_of(*pair, hash_input="source-destination", seed=7, buckets=999) == bucket(both, 7, 999)
     assert bucket_of(*pair, hash_input="source", seed=7, buckets=999) == bucket(both[:length], 7, 999)
+
+
+@given(st.sampled_from(sorted(MIRRORED)), st.ip_addresses(v=4), st.ip_addresses(v=4), SEEDS)
+def test_mirrored_inputs_put_both_directions_into_one_bucket(
+    hash_input: HashInput, client: IPv4Address, server: IPv4Address, seed: int
+) -> None:
+    there = bucket_of(client, server, hash_input=hash_input, seed=seed, buckets=1024)
+    assert there == bucket_of(server, client, hash_input=MIRRORED[hash_input], seed=seed, buckets=1024)
+    assert MIRRORED[MIRRORED[hash_input]] == hash_input
 
 
 def test_two_families_have_no_bucket() -> None:

@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 
 from trscaler_gen.jhash import HashInput, bucket_of
+from trscaler_gen.render import _HASHED
 
 Pair = tuple[IPv4Address, IPv4Address] | tuple[IPv6Address, IPv6Address]
 
@@ -59,6 +60,8 @@ CASES = (
     Case("source", 1, 1024),
     Case("source", 0x80000000, 4096),
     Case("source", 0x7F4A7C15, 251),
+    Case("destination-source", 0x7F4A7C15, 1024),
+    Case("destination", 0x7F4A7C15, 1024),
 )
 
 
@@ -79,7 +82,7 @@ def rules(family: int) -> Iterable[str]:
     for case in CASES:
         name = case.set_name(family)
         key = f"{ip} saddr . {ip} daddr"
-        hashed = key if case.hash_input == "source-destination" else f"{ip} saddr"
+        hashed = _HASHED[case.hash_input][f"ipv{family}"]
         yield f"add set netdev twin {name} {{ typeof {key} . meta mark ; size 65535 ; flags dynamic ; }}"
         yield (
             f"add rule netdev twin arrivals meta mark set jhash {hashed} mod {case.buckets} seed {case.seed} "

@@ -8,10 +8,19 @@ Words are loaded little-endian: a big-endian kernel puts IPv6 packets into other
 from __future__ import annotations
 
 import struct
+from collections.abc import Mapping
 from ipaddress import IPv4Address, IPv6Address
 from typing import Literal
 
-HashInput = Literal["source-destination", "source"]
+HashInput = Literal["source-destination", "source", "destination-source", "destination"]
+
+#: what is hashed of a flow's other direction, so that both fall into the same bucket
+MIRRORED: Mapping[HashInput, HashInput] = {
+    "source-destination": "destination-source",
+    "source": "destination",
+    "destination-source": "source-destination",
+    "destination": "source",
+}
 
 _INITVAL = 0xDEADBEEF
 _MASK = 0xFFFFFFFF
@@ -48,7 +57,8 @@ def bucket_of(
     """Find the bucket of a packet; raises ValueError when the addresses are of two families."""
     if source.version != destination.version:
         raise ValueError(f"{source} and {destination} are of different families")
-    data = source.packed if hash_input == "source" else source.packed + destination.packed
+    packed = {"source": source.packed, "destination": destination.packed}
+    data = b"".join(packed[word] for word in hash_input.split("-"))
     return bucket(data, seed, buckets)
 
 

@@ -73,6 +73,7 @@ class NodePlan:
     ``switch``: the serial at which ownership last moved between living nodes, 0 if it never did.
     ``handed_over``: buckets that this node gives to nodes which are new at this serial, or at the switch.
     ``inherited``: buckets that this node gets from living ones at the switch.
+    ``forwards_to``: the other link of a node that forwards packets; empty where it only serves.
     """
 
     source: str
@@ -82,6 +83,7 @@ class NodePlan:
     address: IPv4Address
     vrid: int
     link: str
+    forwards_to: str
     device: str
     table: str
     mac_mode: str
@@ -264,6 +266,7 @@ def _plan_node(
         address=node.address,
         vrid=_vrid(inventory, node),
         link=inventory.link_of(node.name),
+        forwards_to=inventory.forwards_to_of(node.name) or "",
         device=device_name(inventory.cluster),
         table=table_name(inventory.cluster),
         mac_mode=lock.mac_mode,

@@ -35,7 +35,8 @@ _ELEMENTS_PER_LINE = 8
 _NO_TAG_YET = "\0"
 
 #: What is hashed, in nft's words. An ICMP error quotes the packet that we sent, after 8 bytes of its own
-#: header: the quoted destination is the flow's source. Offsets in bits: RFC 791 3.1, RFC 8200 3.
+#: header: the quoted destination is the source of the flow's packets, and the other way round. Offsets in
+#: bits: RFC 791 3.1, RFC 8200 3.
 _HASHED = {
     "source-destination": {
         "ipv4": "ip saddr . ip daddr",
@@ -48,6 +49,18 @@ _HASHED = {
         "ipv6": "ip6 saddr",
         "quoted4": "@th,192,32",
         "quoted6": "@th,256,128",
+    },
+    "destination-source": {
+        "ipv4": "ip daddr . ip saddr",
+        "ipv6": "ip6 daddr . ip6 saddr",
+        "quoted4": "@th,160,32 . @th,192,32",
+        "quoted6": "@th,128,128 . @th,256,128",
+    },
+    "destination": {
+        "ipv4": "ip daddr",
+        "ipv6": "ip6 daddr",
+        "quoted4": "@th,160,32",
+        "quoted6": "@th,128,128",
     },
 }
 

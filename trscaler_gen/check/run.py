@@ -45,15 +45,19 @@ class Finding:
     output: str
 
 
-def check_bundles(bundles: Mapping[str, Bundle], links: Mapping[str, str]) -> tuple[Finding, ...]:
-    """Check every bundle; ``links`` names each node's link. No findings means that all tools are content.
+def check_bundles(
+    bundles: Mapping[str, Bundle], links: Mapping[str, str], other_links: Mapping[str, str] | None = None
+) -> tuple[Finding, ...]:
+    """Check every bundle; no findings means that all tools are content.
+
+    ``links`` names each node's link, ``other_links`` those to which nodes forward.
 
     Raises OperationError when a check could not be made: that is never a success.
     """
     _require_tools()
     try:
         with tempfile.TemporaryDirectory(prefix="trscaler-check-") as folder:
-            findings = _check_in(Path(folder), bundles, links)
+            findings = _check_in(Path(folder), bundles, links, other_links or {})
     except OSError as error:
         raise OperationError(
             f"cannot check in {tempfile.gettempdir()}: {error.strerror}", "free it, or set TMPDIR"
@@ -62,24 +66,30 @@ def check_bundles(bundles: Mapping[str, Bundle], links: Mapping[str, str]) -> tu
     return tuple(sorted(findings, key=lambda finding: names.index(finding.node)))
 
 
-def _check_in(folder: Path, bundles: Mapping[str, Bundle], links: Mapping[str, str]) -> list[Finding]:
+def _check_in(
+    folder: Path, bundles: Mapping[str, Bundle], links: Mapping[str, str], other_links: Mapping[str, str]
+) -> list[Finding]:
     """Write the bundles to a folder and deal them out to a sandbox per processor."""
     for name, bundle in bundles.items():
         write_bundle(folder / name, bundle)
     names = list(bundles)
     workers = min(len(names), os.cpu_count() or 1)
-    jobs = [[_job(folder, bundles[n], links[n]) for n in names[i::workers]] for i in range(workers)]
+    jobs = [
+        [_job(folder, bundles[n], links[n], other_links.get(n, "")) for n in names[i::workers]]
+        for i in range(workers)
+    ]
     with ThreadPoolExecutor(workers) as pool:
         answers = list(pool.map(partial(_run_sandbox, folder), jobs))
     return [Finding(**finding) for answer in answers for finding in answer]
 
 
-def _job(folder: Path, bundle: Bundle, link: str) -> dict[str, str]:
+def _job(folder: Path, bundle: Bundle, link: str, other_link: str) -> dict[str, str]:
     return {
         "node": bundle.node,
         "cluster": bundle.cluster,
         "generation": bundle.generation,
         "link": link,
+        "other_link": other_link,
         "folder": str(folder / bundle.node),
     }
 

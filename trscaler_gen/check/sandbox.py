@@ -36,6 +36,7 @@ class Job:
     cluster: str
     generation: str
     link: str
+    other_link: str
     folder: str
 
     @property
@@ -80,7 +81,7 @@ def _enter_own_root() -> None:
 def _check(job: Job) -> Iterator[tuple[str, str, str]]:
     """Yield ``(file, tool, output)`` for everything that a tool refuses."""
     _place(job)
-    _run(["ip", "link", "add", job.link, "type", "veth", "peer", "name", "trscaler-peer"])
+    _run(["ip", "link", "add", job.link, "type", "veth", "peer", "name", job.other_link or "trscaler-peer"])
     try:
         yield from _check_manifest(job)
         yield from _check_rulesets(job)

@@ -23,7 +23,8 @@ def command(inventory: Path) -> None:
     """
     compiled = compile_inventory(inventory)
     links = {name: compiled.inventory.link_of(name) for name in compiled.bundles}
-    findings = check_bundles(compiled.bundles, links)
+    others = {name: compiled.inventory.forwards_to_of(name) or "" for name in compiled.bundles}
+    findings = check_bundles(compiled.bundles, links, others)
     if findings:
         _show(findings)
         raise OperationError(

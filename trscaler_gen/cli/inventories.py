@@ -21,15 +21,25 @@ _CLUSTER_LINE = re.compile(rb"""^["']?cluster["']?[ \t]*:""", re.MULTILINE)
 def expand(paths: Iterable[Path]) -> tuple[Path, ...]:
     """Name every inventory once: files as given, a folder's in alphabetical order.
 
-    Of a folder these are the files ``*.yaml`` and ``*.yml`` with a line ``cluster:``; other files of these
-    names are told on standard error. Raises OperationError for a folder without any, and where two
-    inventories are of the same cluster; InputError with the problems of all that are not valid.
+    Those that follow another one (hash.like) come last. Of a folder these are the files ``*.yaml`` and
+    ``*.yml`` with a line ``cluster:``; other files of these names are told on standard error. Raises
+    OperationError for a folder without any, and where two inventories are of the same cluster; InputError
+    with the problems of all that are not valid.
     """
     every = [file for path in paths for file in (_inventories_in(path) if path.is_dir() else (path,))]
     found = _without_repeats(every)
-    if len(found) > 1:
-        _refuse_doubles(dict(zip(found, _load_all(found), strict=True)))
-    return found
+    if len(found) == 1:
+        return found
+    inventories = dict(zip(found, _load_all(found), strict=True))
+    _refuse_doubles(inventories)
+    return tuple(sorted(found, key=lambda file: inventories[file].hash.like is not None))
+
+
+def refuse_follower(inventory: Inventory, path: Path) -> None:
+    """Seed and orders of a cluster that follows another one are changed there; raises OperationError here."""
+    if inventory.hash.like is not None:
+        message = f"{path} takes seed and orders from {inventory.hash.like} (hash.like); nothing was written"
+        raise OperationError(message, f"do it with {path.parent / inventory.hash.like}, then apply both")
 
 
 def _without_repeats(files: Iterable[Path]) -> tuple[Path, ...]:

@@ -11,6 +11,7 @@ import click
 from trscaler_gen.cli import report
 from trscaler_gen.cli.clusters import accept_new_option, parallel_option, tell_new_key
 from trscaler_gen.cli.consent import ask
+from trscaler_gen.cli.inventories import refuse_follower
 from trscaler_gen.deploy import Phase
 from trscaler_gen.deploy.deployment import connector
 from trscaler_gen.deploy.fleet import Fleet
@@ -72,6 +73,7 @@ def reseed_command(inventory: Path, yes: bool) -> None:
     if lock is None:
         raise OperationError(f"{path} does not exist; nothing was written", "the first build draws a seed")
     _refuse_other_cluster(lock, wanted, path)
+    refuse_follower(wanted, inventory)
     click.echo("With another seed clients meet other nodes: the next apply breaks connections.", err=True)
     ask("Draw another seed?", yes)
     renewed = reseed(lock, draw_seed(), str(path))

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from trscaler_gen.cli.inventories import refuse_follower
 from trscaler_gen.errors import OperationError
 from trscaler_gen.inventory.load import load_inventory
 from trscaler_gen.inventory.model import Inventory
@@ -27,6 +28,7 @@ def command(inventory: Path) -> None:
     Example: trscaler-gen rebalance inventory/lab.yaml
     """
     wanted, path = load_inventory(inventory), lock_path(inventory)
+    refuse_follower(wanted, inventory)
     lock = _settled_lock(wanted, path, inventory)
     even = rebalance(lock, str(path))
     if even == lock:

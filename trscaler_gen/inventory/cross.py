@@ -27,7 +27,7 @@ from trscaler_gen.mac import HardwareAddress
 
 def cross_problems(document: Document) -> Iterator[Problem]:
     """Find every contradiction of the file."""
-    for check in (_counts, _node_names, _node_addresses, _virtual_addresses, _mac, _ssh_targets):
+    for check in (_counts, _node_names, _node_addresses, _virtual_addresses, _mac, _links, _ssh_targets):
         yield from check(document)
 
 
@@ -126,6 +126,18 @@ def _mac(document: Document) -> Iterator[Problem]:
         return
     if trouble := mac_trouble(mode, address):
         yield document.problem(document.value_mark(("mac", "address")), "mac-mode", trouble, _MAC_HINTS[mode])
+
+
+def _links(document: Document) -> Iterator[Problem]:
+    """What comes in by a link cannot be forwarded to itself by another node's answer."""
+    top = _mapping(document)
+    for path in ((), *(("nodes", name) for name in _mapping(document, "nodes"))):
+        own = _mapping(document, *path)
+        other = own.get("forwards_to") or (top.get("forwards_to") if "link" in own else None)
+        if isinstance(other, str) and other == (own.get("link") or top.get("link")):
+            mark = document.value_mark((*path, "forwards_to" if "forwards_to" in own else "link"))
+            message = f"{quoted(other)} is both link and forwards_to"
+            yield document.problem(mark, "same-link", message, "forwards_to is the node's other link")
 
 
 def _ssh_targets(document: Document) -> Iterator[Problem]:

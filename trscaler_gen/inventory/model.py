@@ -15,6 +15,7 @@ from trscaler_gen.inventory.words import (
     ClusterName,
     HostName,
     InterfaceName,
+    InventoryPath,
     LocalPath,
     MacAddress,
     MacMode,
@@ -26,6 +27,7 @@ from trscaler_gen.inventory.words import (
     mac_trouble,
     refusal,
 )
+from trscaler_gen.jhash import HashInput
 from trscaler_gen.mac import HardwareAddress
 
 MAX_NODES = 32
@@ -79,12 +81,20 @@ class Hash(Model):
     """What is hashed into how many buckets."""
 
     input: Annotated[
-        Literal["source-destination", "source"],
+        HashInput,
         Field(
             description="source-destination: a client may meet another node at each virtual address. "
-            "source: a client meets one node at all of them."
+            "source: a client meets one node at all of them. destination-source and destination: the same "
+            "of a flow's other direction, for the second link of nodes that forward."
         ),
     ] = "source-destination"
+    like: Annotated[
+        InventoryPath | None,
+        Field(
+            description="The inventory of another cluster of the same nodes, as seen from this file's "
+            "folder: seed, buckets, node ids, weights and orders are its own here too."
+        ),
+    ] = None
     buckets: Annotated[
         int,
         Field(
@@ -208,6 +218,9 @@ class Node(Model):
     link: Annotated[
         InterfaceName | None, Field(description="Interface, where it differs from the cluster's.")
     ] = None
+    forwards_to: Annotated[
+        InterfaceName | None, Field(description="The other link, where it differs from the cluster's.")
+    ] = None
     health: Annotated[
         Health | None,
         Field(description="Health check in place of the cluster's (as a whole, not key by key)."),
@@ -233,6 +246,13 @@ class Inventory(Model):
             json_schema_extra={"maxItems": MAX_VIRTUAL_ADDRESSES, "uniqueItems": True},
         ),
     ]
+    forwards_to: Annotated[
+        InterfaceName | None,
+        Field(
+            description="Nodes forward packets between the link and this one: all connections are tracked, "
+            "and a node without carrier there stands aside."
+        ),
+    ] = None
     mac: Annotated[Mac, Field(description="The hardware address that the neighbours learn.")] = Mac()
     hash: Annotated[Hash, Field(description="How a packet finds its bucket.")] = Hash()
     heartbeat: Annotated[Heartbeat, Field(description="How nodes know of each other.")] = Heartbeat()
@@ -277,6 +297,10 @@ class Inventory(Model):
     def link_of(self, name: str) -> str:
         """The interface that a node serves on."""
         return self.nodes[name].link or self.link
+
+    def forwards_to_of(self, name: str) -> str | None:
+        """The interface that a node forwards to; None where it only serves."""
+        return self.nodes[name].forwards_to or self.forwards_to
 
     def health_of(self, name: str) -> Health | None:
         """The health check of a node: its own, else the cluster's, as a whole."""

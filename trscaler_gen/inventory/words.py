@@ -126,6 +126,16 @@ LocalPath = Annotated[
         code="bad-path",
     ),
 ]
+InventoryPath = Annotated[
+    str,
+    Words(
+        "path",
+        r"[A-Za-z0-9_./][A-Za-z0-9_./+@:,=-]*",
+        4096,
+        "write the other inventory's path as seen from this file's folder, for example inside.yaml",
+        code="bad-path",
+    ),
+]
 HOST = Words(
     "host",
     r"[A-Za-z0-9:][A-Za-z0-9._:-]*",

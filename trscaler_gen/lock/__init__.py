@@ -15,6 +15,7 @@ A node is what its address reaches: another name for the same address is the sam
 under the same name is another node, the old one of which has to be stopped.
 """
 
+from trscaler_gen.lock.like import check_likeness
 from trscaler_gen.lock.model import (
     MAX_ANCESTORS,
     MAX_EPOCH,
@@ -40,6 +41,7 @@ __all__ = [
     "RetiredNode",
     "begin_with",
     "carried",
+    "check_likeness",
     "fingerprint",
     "forget_retired",
     "parse_lock",

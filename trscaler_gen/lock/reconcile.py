@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from trscaler_gen.errors import InputError, Problem
 from trscaler_gen.inventory.model import Inventory
+from trscaler_gen.lock.like import check_ids, follow_orders, like_node
 from trscaler_gen.lock.model import Lock, LockedNode, RetiredNode
 from trscaler_gen.lock.serial import MAKE_ANEW, in_next_epoch, numbered
 from trscaler_gen.lock.switch import follow_weights, with_members
@@ -16,14 +17,15 @@ from trscaler_gen.placement import MAX_ID, Order, Placement, movement_violations
 _MOST_REPORTED = 10
 
 
-def reconcile(inventory: Inventory, lock: Lock | None, *, seed: int) -> Lock:
+def reconcile(inventory: Inventory, lock: Lock | None, *, seed: int, like: Lock | None = None) -> Lock:
     """Bring the lock up to the inventory; ``seed`` (32 bits) is used only where there is no lock yet.
 
-    Raises InputError when the lock is another cluster's, or when the inventory asks for what cannot be done
-    to a running cluster.
+    ``like`` is the lock of the cluster that the inventory names as ``hash.like``: seed, ids, weights and
+    orders are taken from it, which ``check_likeness`` has found to fit. Raises InputError when the lock is
+    another cluster's, or when the inventory asks for what cannot be done to a running cluster.
     """
     if lock is None:
-        return _checked(inventory, _fresh(inventory, seed))
+        return _checked(inventory, _fresh(inventory, seed, like))
     if lock.cluster != inventory.cluster:
         raise _refusal(
             inventory,
@@ -33,14 +35,16 @@ def reconcile(inventory: Inventory, lock: Lock | None, *, seed: int) -> Lock:
             "its lock away",
         )
     _refuse_changed_vrids(inventory, lock)
+    if like is not None:
+        check_ids(inventory, like, lock)
     kept = _kept(inventory, lock)
     retired = _retired(inventory, lock, kept)
-    nodes = _number_nodes(inventory, kept, retired, since=lock.serial + 1)
-    changed = replace(lock, nodes=nodes, retired=retired)
-    if inventory.hash.buckets != lock.buckets:
-        changed = replace(changed.with_orders(_place(inventory, nodes)), removals=0)
+    nodes = _number_nodes(inventory, kept, retired, since=lock.serial + 1, like=like)
+    changed = replace(lock, nodes=nodes, retired=retired, seed=like.seed if like else lock.seed)
+    if (like.buckets if like else inventory.hash.buckets) != lock.buckets:
+        changed = replace(changed.with_orders(_place(inventory, nodes, like)), removals=_removals(like))
     else:
-        changed = _carry_over(inventory, lock, changed)
+        changed = _carry_over(inventory, lock, changed, like)
     changed = _checked(inventory, _renew_contract(inventory, lock, changed))
     return numbered(changed, lock, inventory.source)
 
@@ -50,14 +54,14 @@ def reseed(lock: Lock, seed: int, source: str) -> Lock:
     return numbered(in_next_epoch(replace(lock, seed=seed), source), lock, source)
 
 
-def _fresh(inventory: Inventory, seed: int) -> Lock:
-    nodes = _number_nodes(inventory, {}, (), since=1)
+def _fresh(inventory: Inventory, seed: int, like: Lock | None) -> Lock:
+    nodes = _number_nodes(inventory, {}, (), since=1, like=like)
     return Lock(
         cluster=inventory.cluster,
         epoch=1,
         serial=1,
         ancestors=(),
-        seed=seed,
+        seed=like.seed if like else seed,
         hash_input=inventory.hash.input,
         mac_mode=inventory.mac.mode,
         cluster_mac=_cluster_mac(inventory, None),
@@ -66,8 +70,8 @@ def _fresh(inventory: Inventory, seed: int) -> Lock:
         first_vrid=inventory.heartbeat.first_vrid,
         nodes=nodes,
         retired=(),
-        removals=0,
-        orders=_place(inventory, nodes),
+        removals=_removals(like),
+        orders=_place(inventory, nodes, like),
     )
 
 
@@ -103,8 +107,11 @@ def _number_nodes(
     retired: tuple[RetiredNode, ...],
     *,
     since: int,
+    like: Lock | None,
 ) -> tuple[LockedNode, ...]:
-    """Give every new node the lowest id that no node and no retired node has."""
+    """Give every new node the lowest id that no node and no retired node has; with ``like`` the one there."""
+    if like is not None:
+        return _nodes_like(inventory, kept, since, like)
     taken = {node.node_id for node in kept.values()} | {node.node_id for node in retired}
     free = (node_id for node_id in range(1, MAX_ID + 1) if node_id not in taken)
     nodes = []
@@ -118,19 +125,40 @@ def _number_nodes(
     return tuple(sorted(nodes, key=lambda node: node.node_id))
 
 
-def _place(inventory: Inventory, nodes: tuple[LockedNode, ...]) -> tuple[Order, ...]:
+def _nodes_like(
+    inventory: Inventory, kept: Mapping[str, LockedNode], since: int, like: Lock
+) -> tuple[LockedNode, ...]:
+    nodes = []
+    for name, node in inventory.nodes.items():
+        there = like_node(like, name)
+        since_when = kept[name].since if name in kept else since
+        nodes.append(LockedNode(there.node_id, name, node.address, there.weight, since_when))
+    return tuple(sorted(nodes, key=lambda node: node.node_id))
+
+
+def _removals(like: Lock | None) -> int:
+    return like.removals if like else 0
+
+
+def _place(inventory: Inventory, nodes: tuple[LockedNode, ...], like: Lock | None) -> tuple[Order, ...]:
+    if like is not None:
+        return like.orders
     try:
         return place({node.node_id: node.weight for node in nodes}, inventory.hash.buckets).orders
     except ValueError as error:
         raise _weight_refusal(inventory, error) from None
 
 
-def _carry_over(inventory: Inventory, lock: Lock, changed: Lock) -> Lock:
-    """Bring the orders to the nodes of ``changed``: members first, their weights then."""
+def _carry_over(inventory: Inventory, lock: Lock, changed: Lock, like: Lock | None) -> Lock:
+    """Bring the orders to the nodes of ``changed``: members first, then their weights or the other orders."""
     ids = {node.node_id for node in lock.nodes}
     stay = tuple(node for node in changed.nodes if node.node_id in ids)
     try:
         changed = _with_members(lock, changed, stay)
+        if like is not None:
+            if stay:
+                return follow_orders(changed, like)
+            return replace(changed.with_orders(like.orders), removals=like.removals)
         weights = {node.node_id: node.weight for node in (*changed.nodes, *lock.nodes)}
         return follow_weights(changed, {node.node_id: weights[node.node_id] for node in changed.nodes})
     except ValueError as error:
@@ -175,7 +203,7 @@ def _renew_contract(inventory: Inventory, before: Lock, changed: Lock) -> Lock:
         interval_ms=inventory.heartbeat.interval_ms,
         missed=inventory.heartbeat.missed,
     )
-    if renewed.contract == before.contract:
+    if renewed.contract == before.contract and renewed.seed == before.seed:
         return renewed
     return in_next_epoch(renewed, inventory.source)
 

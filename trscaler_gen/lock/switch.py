@@ -25,7 +25,7 @@ def follow_weights(lock: Lock, weights: Mapping[int, int]) -> Lock:
     reweighed = reweigh(Placement(weights, lock.orders), lock.placement.weights)
     if lock.switch and _is_way_back(lock, reweighed):
         reweighed = Placement(reweighed.weights, lock.before)
-    return _switching(lock, reweighed)
+    return switching(lock, reweighed)
 
 
 def rebalance(lock: Lock, source: str) -> Lock:
@@ -36,14 +36,15 @@ def rebalance(lock: Lock, source: str) -> Lock:
     if is_even(lock.placement):
         return lock
     even = reweigh(lock.placement, lock.placement.weights)
-    return numbered(_switching(lock, even), lock, source)
+    return numbered(switching(lock, even), lock, source)
 
 
-def begin_with(live: Lock, lock: Lock, lock_before: Lock, source: str) -> Lock:
+def begin_with(live: Lock, lock: Lock, lock_before: Lock, source: str, *, follows: bool = False) -> Lock:
     """Let a lock begin with the orders of ``live``, those that the nodes use now, and move what it has to.
 
     Its own beginning was another one: a change before it was not carried out, or was and the lock did not
     know it. ``lock_before`` is the last one that was written down, and is counted from; it may be the same.
+    A lock that ``follows`` another cluster's ends with its own orders, even if others would move less.
     Raises InputError when no serial is left.
     """
     weights = lock.placement.weights
@@ -51,13 +52,15 @@ def begin_with(live: Lock, lock: Lock, lock_before: Lock, source: str) -> Lock:
     kept = [node for node in live.nodes if (node.node_id, node.since, node.address) in stay]
     before = with_members(Placement(live.placement.weights, live.orders), kept, lock.nodes)
     was = {**weights, **{node.node_id: node.weight for node in kept}}
-    choices = (lock.orders, reweigh(Placement(was, before.orders), weights).orders)
+    choices = [lock.orders]
+    if not follows:
+        choices.append(reweigh(Placement(was, before.orders), weights).orders)
     goal = min(
         (Placement(weights, orders) for orders in choices),
         key=lambda choice: (len(moved(before, choice)), choice.orders != before.orders),
     )
     fitted = replace(lock, serial=lock_before.serial).with_orders(before.orders)
-    return numbered(_switching(fitted, goal), lock_before, source)
+    return numbered(switching(fitted, goal), lock_before, source)
 
 
 def with_members(
@@ -77,6 +80,15 @@ def with_members(
     return placement
 
 
+def switching(lock: Lock, goal: Placement) -> Lock:
+    """Go from the lock's orders to those of ``goal``, with its next serial; the same lock if it has them."""
+    if goal.orders == lock.orders:
+        return lock
+    removals = next((n for n in range(_MOST_REMOVALS) if not violations(goal, n)), _MOST_REMOVALS)
+    before: tuple[Order, ...] = lock.orders
+    return replace(lock, orders=goal.orders, before=before, switch=lock.serial + 1, removals=removals)
+
+
 def _is_way_back(lock: Lock, other: Placement) -> bool:
     """Whether the orders before the last switch would do as well, as for weights that go there and back.
 
@@ -86,12 +98,3 @@ def _is_way_back(lock: Lock, other: Placement) -> bool:
     back, now = Placement(other.weights, lock.before), lock.placement
     most = len(moved(now, other)) + len(other.weights)
     return is_even(back) and not violations(back, lock.removals) and len(moved(now, back)) <= most
-
-
-def _switching(lock: Lock, goal: Placement) -> Lock:
-    """From the lock's orders to those of ``goal``, with the lock's next serial."""
-    if goal.orders == lock.orders:
-        return lock
-    removals = next((n for n in range(_MOST_REMOVALS) if not violations(goal, n)), _MOST_REMOVALS)
-    before: tuple[Order, ...] = lock.orders
-    return replace(lock, orders=goal.orders, before=before, switch=lock.serial + 1, removals=removals)

@@ -31,7 +31,11 @@ def fitted_lock(wanted: Wanted, seen: Mapping[str, Seen | NodeError]) -> Lock | 
     if not all(agree(live, deployed.used_by(node)) for node in serving(wanted, seen, deployed)):
         return None
     return begin_with(
-        live, wanted.lock, before if _is_new(before, wanted.lock) else wanted.lock, wanted.inventory.source
+        live,
+        wanted.lock,
+        before if _is_new(before, wanted.lock) else wanted.lock,
+        wanted.inventory.source,
+        follows=wanted.inventory.hash.like is not None,
     )
 
 

@@ -1,0 +1,153 @@
+"""Flows through routers, for a client and a server in namespaces of their own.
+
+flows.py serve | ask JSON | hold. Standard library alone. ``ask`` prints how many flows of each kind are
+answered; ``hold`` opens TCP connections and, for each line that it reads, says how many of them still answer.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from threading import Thread
+
+SOURCES = 40
+PORT = 7
+WAIT_S = 3.0
+HOSTS = {4: "203.0.113.200", 6: "2001:db8:2::200"}
+FORBIDDEN = {4: "192.0.2.99", 6: "2001:db8:3::99"}
+FAMILIES = {4: socket.AF_INET, 6: socket.AF_INET6}
+
+
+def source(family: int, number: int) -> str:
+    """The client's addresses."""
+    return f"198.51.100.{100 + number}" if family == 4 else f"2001:db8:1::{100 + number}"
+
+
+def connected(family: int, number: int, kind: socket.SocketKind, host: str, wait_s: float) -> socket.socket:
+    """A socket from one of the client's addresses to a host."""
+    opened = socket.socket(FAMILIES[family], kind)
+    opened.settimeout(wait_s)
+    try:
+        opened.bind((source(family, number), 0))
+        opened.connect((host, PORT))
+    except OSError:
+        opened.close()
+        raise
+    return opened
+
+
+def tcp(family: int, number: int, wait_s: float) -> bool:
+    """Whether a connection opens and answers."""
+    with connected(family, number, socket.SOCK_STREAM, HOSTS[family], wait_s) as opened:
+        opened.sendall(b"x" * 4000)
+        got = 0
+        while got < 4000:
+            got += len(opened.recv(4000)) or 4000
+        return got == 4000
+
+
+def udp(family: int, number: int, wait_s: float) -> bool:
+    """Whether a datagram is answered."""
+    with connected(family, number, socket.SOCK_DGRAM, HOSTS[family], wait_s) as opened:
+        opened.send(b"x")
+        return opened.recv(10) == b"x"
+
+
+def icmp(family: int, number: int, wait_s: float) -> bool:
+    """Whether an ICMP error about a datagram, from another address than it went to, comes back.
+
+    The kernel sends some fifty at once, and then few: so it is asked again.
+    """
+    with connected(family, number, socket.SOCK_DGRAM, FORBIDDEN[family], wait_s / 10) as opened:
+        for _ in range(10):
+            try:
+                opened.send(b"x")
+                opened.recv(10)
+            except TimeoutError:
+                continue
+            except OSError:
+                return True
+        return False
+
+
+KINDS: dict[str, Callable[[int, int, float], bool]] = {"tcp": tcp, "udp": udp, "icmp": icmp}
+
+
+def answered(kind: str, family: int, number: int, wait_s: float) -> bool:
+    """Whether one flow works."""
+    try:
+        return KINDS[kind](family, number, wait_s)
+    except OSError:
+        return False
+
+
+def ask(wait_s: float = WAIT_S) -> None:
+    """Try every kind from every source."""
+    jobs = [(kind, family, number) for kind in KINDS for family in FAMILIES for number in range(SOURCES)]
+    with ThreadPoolExecutor(len(jobs)) as pool:
+        results = list(pool.map(lambda job: answered(job[0], job[1], job[2], wait_s), jobs))
+    counts = {f"{kind}{family}": 0 for kind in KINDS for family in FAMILIES}
+    for (kind, family, _), result in zip(jobs, results, strict=True):
+        counts[f"{kind}{family}"] += result
+    print(json.dumps(counts))
+
+
+def hold() -> None:
+    """Open connections, and ask on all of them for each line."""
+    held = [
+        connected(family, number, socket.SOCK_STREAM, HOSTS[family], 20.0)
+        for family in FAMILIES
+        for number in range(SOURCES)
+    ]
+    for _ in sys.stdin:
+        with ThreadPoolExecutor(len(held)) as pool:
+            print(sum(pool.map(still_answers, held)), flush=True)
+
+
+def still_answers(opened: socket.socket) -> bool:
+    """Whether a connection answers."""
+    try:
+        opened.sendall(b"x")
+        return opened.recv(1) == b"x"
+    except OSError:
+        return False
+
+
+def serve() -> None:
+    """Answer everything with itself, for ever."""
+    listening = socket.create_server(("::", PORT), family=socket.AF_INET6, dualstack_ipv6=True, backlog=500)
+    datagrams = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+    datagrams.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+    datagrams.bind(("::", PORT))
+    Thread(target=echo_datagrams, args=(datagrams,), daemon=True).start()
+    print("ready", flush=True)
+    while True:
+        connection, _ = listening.accept()
+        Thread(target=echo, args=(connection,), daemon=True).start()
+
+
+def echo_datagrams(datagrams: socket.socket) -> None:
+    """Answer datagrams."""
+    while True:
+        data, sender = datagrams.recvfrom(2000)
+        datagrams.sendto(data, sender)
+
+
+def echo(connection: socket.socket) -> None:
+    """Answer one connection."""
+    with connection:
+        while data := connection.recv(65536):
+            connection.sendall(data)
+
+
+if __name__ == "__main__":
+    match sys.argv[1:]:
+        case ["serve"]:
+            serve()
+        case ["ask", options]:
+            ask(**json.loads(options))
+        case ["hold"]:
+            hold()
