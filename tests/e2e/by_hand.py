@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -56,7 +56,7 @@ class Site:
 
     def sh(self, command: str, *words: str, node: str = NODE, check: bool = True) -> str:
         """Run a shell command on a node."""
-        return self.lab.exec(node, ["sh", "-c", command, "sh", *words], check=check, timeout_s=60).stdout
+        return self.lab.exec(node, ["sh", "-c", command, "sh", *words], check=check, timeout_s=100).stdout
 
     def stage(self, bundle: Bundle, node: str = NODE) -> None:
         """Put a generation beside the others."""
@@ -68,7 +68,7 @@ class Site:
             input=archive(bundle),
             check=True,
             capture_output=True,
-            timeout=30,
+            timeout=60,
         )
 
     def call(
@@ -81,7 +81,7 @@ class Site:
     def facts(self, generation: str = "", node: str = NODE) -> Facts:
         """What the node says of itself."""
         argv = ["sh", "-c", deploy_script("observe"), "sh", HOME, "eth0", generation, "nft", "no-such-tool"]
-        return parse_facts(self.lab.exec(node, argv).stdout)
+        return asked(lambda: self.lab.exec(node, argv).stdout)
 
     def runs(self, bundle: Bundle) -> bool:
         """Whether the node is wholly as this generation has it, and serves."""
@@ -112,7 +112,7 @@ class Site:
 
     def await_return_to(self, bundle: Bundle, by: str = "timer") -> None:
         """Wait until the node has come back to what ran before."""
-        eventually(lambda: self.returned_to(bundle, by), "it has gone back", 30)
+        eventually(lambda: self.returned_to(bundle, by), "it has gone back")
 
     def timers(self) -> int:
         """How many timers wait to take something back."""
@@ -154,13 +154,21 @@ class Site:
 
     def await_all(self) -> None:
         """Wait until every node holds all for alive."""
-        eventually(lambda: all(len(self.facts(node=n).alive) == len(NODES) for n in NODES), "all serve", 30)
+        eventually(lambda: all(len(self.facts(node=n).alive) == len(NODES) for n in NODES), "all serve")
 
     def reboot(self) -> None:
         """What a reboot leaves: files below /etc. Everything else begins anew."""
         self.release()
         self.sh(f"pgrep -f '{OURS}' | xargs -r kill -9; rm -rf {RUN}")
         self.sh(f"ip link del vip-{CLUSTER}; nft flush ruleset", check=False)
+
+
+def asked(ask: Callable[[], str], times: int = 4) -> Facts:
+    """What a node says of itself; asked again where files went as it looked, in the midst of a change."""
+    for _ in range(times - 1):
+        with suppress(ValueError):
+            return parse_facts(ask())
+    return parse_facts(ask())
 
 
 def answer(process: subprocess.Popen[str]) -> str:
@@ -171,7 +179,7 @@ def answer(process: subprocess.Popen[str]) -> str:
 
 def end(process: subprocess.Popen[str]) -> None:
     """Hang up and wait for the end."""
-    process.communicate(timeout=15)
+    process.communicate(timeout=60)
 
 
 @contextmanager

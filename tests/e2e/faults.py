@@ -24,12 +24,12 @@ from typing import Any
 import yaml
 
 from trscaler_gen.bundle import MANIFEST
-from trscaler_gen.facts import Facts, parse_facts
+from trscaler_gen.facts import Facts
 from trscaler_gen.inventory.load import load_inventory
 from trscaler_gen.lab.lab import Lab
 from trscaler_gen.pipeline import compile_inventory
 
-from .by_hand import HOME, OURS, TIMER, deploy_script
+from .by_hand import HOME, OURS, TIMER, asked, deploy_script
 from .cluster import VIPS, Cluster, eventually, inventory_text
 from .events import under_probes
 from .witness import Seen
@@ -39,8 +39,8 @@ TURNS = ("n3", "n4")
 VICTIM = "n2"
 ADDRESS = "192.0.2.101"
 #: soon enough for tests of what does not answer, late enough for a busy machine
-CONNECT_TIMEOUT_S = 4
-DEADLINE_S = 60.0
+CONNECT_TIMEOUT_S = 8
+DEADLINE_S = 100.0
 #: a change on its way, for `pgrep -f`
 VERBS = "generations/.*/node.s[h] (swap|up|down|confirm|revert|record|erase)"
 
@@ -126,7 +126,7 @@ class Site:
 
     def facts(self, node: str) -> Facts:
         """What a node says of itself."""
-        return parse_facts(self.sh(node, deploy_script("observe"), HOME, "eth0", "", "nft"))
+        return asked(lambda: self.sh(node, deploy_script("observe"), HOME, "eth0", "", "nft"))
 
     def all_facts(self) -> dict[str, Facts]:
         """What all nodes say, by node."""

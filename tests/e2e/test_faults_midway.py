@@ -168,7 +168,7 @@ def test_health_check_that_waited_out_a_swap_judges_by_what_came(site: Site) -> 
         site.recover()
     finally:
         site.sh(VICTIM, "touch /run/go")
-        _, said = health.communicate(timeout=20)
+        _, said = health.communicate(timeout=60)
         undo()
     assert health.returncode == 0, said
     site.assert_complete()

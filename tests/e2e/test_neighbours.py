@@ -53,7 +53,7 @@ def stage(site: Site, cluster: str, bundle: Bundle) -> None:
         input=archive(bundle),
         check=True,
         capture_output=True,
-        timeout=30,
+        timeout=60,
     )
 
 
@@ -113,7 +113,7 @@ def begin_at_once(pair: Pair) -> list[tuple[int, str]]:
 
     eventually(both_wait, "both have come to the gate")
     gate.terminate()
-    gate.communicate(timeout=10)
+    gate.communicate(timeout=60)
     results = []
     for process in begun:
         _, said = process.communicate(timeout=60)

@@ -52,6 +52,7 @@ esac
 LAX = """\
 while :; do
     find /etc/trscaler-gen /run/trscaler-gen ! -type l ! -name '*.pid' -perm /077 -print 2>/dev/null
+    : >/run/looked
     sleep 0.02
 done
 """
@@ -214,7 +215,11 @@ def files_with(witness: Witness, node: str) -> list[str]:
 def test_twin_a_file_that_others_may_read_is_noticed(witness: Witness) -> None:
     site = witness.site
     with watched_for_lax_files(witness):
-        site.sh("n1", "umask 022; echo >/etc/trscaler-gen/e2e/lax; sleep 0.2; rm /etc/trscaler-gen/e2e/lax")
+        lax, look = (
+            "/etc/trscaler-gen/e2e/lax",
+            "rm -f /run/looked; until [ -e /run/looked ]; do sleep 0.02; done",
+        )
+        site.sh("n1", f"umask 022; echo >{lax}; {look}; {look}; rm {lax}")
     assert "/etc/trscaler-gen/e2e/lax" in witness.said["lax on n1"]
 
 

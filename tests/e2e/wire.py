@@ -37,7 +37,7 @@ NODE_LOCK = "/run/trscaler-gen/e2e/lock"
 VRRP_GROUP_MAC = HardwareAddress.parse("01:00:5e:00:00:12")
 ICMP, UDP, ICMP6, VRRP = socket.IPPROTO_ICMP, socket.IPPROTO_UDP, socket.IPPROTO_ICMPV6, 112
 ETH_P_ALL = 0x0003
-ANSWER_DEADLINE_S = 5.0
+ANSWER_DEADLINE_S = 30.0
 RECEIVE_BUFFER_BYTES = 4 << 20
 
 _CLONE_NEWNET = 0x40000000
@@ -329,7 +329,7 @@ def unhealed(cluster: Cluster, node: str) -> Iterator[None]:
 def end(process: subprocess.Popen[str]) -> str:
     """Terminate a command on a member, and give what else it has said."""
     process.terminate()
-    return process.communicate(timeout=10)[0]
+    return process.communicate(timeout=60)[0]
 
 
 # --- the switch's table, and captures -------------------------------------------------------------
@@ -415,7 +415,7 @@ def captured(lab: Lab, path: Path, expression: Sequence[str]) -> Iterator[Captur
         yield capture
     finally:
         tcpdump.terminate()
-        said = tcpdump.communicate(timeout=10)[1]
+        said = tcpdump.communicate(timeout=60)[1]
     assert "0 packets dropped by kernel" in said, said
     capture.frames = _read_pcap(path.read_bytes())
     capture.text = subprocess.run(

@@ -13,12 +13,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import yaml
-from e2e.by_hand import CHANGE, HOME, RUN, TOKEN, WHO, answer, deploy_script, end
+from e2e.by_hand import CHANGE, HOME, RUN, TOKEN, WHO, answer, asked, deploy_script, end
 from e2e.cluster import eventually, inventory_text
 
 from trscaler_gen.bundle import MANIFEST, Bundle
 from trscaler_gen.deploy.node import archive
-from trscaler_gen.facts import Facts, parse_facts
+from trscaler_gen.facts import Facts
 from trscaler_gen.inventory.load import load_inventory
 from trscaler_gen.lab.lab import Lab
 from trscaler_gen.lab.network import lab_network, node_batch, seat_sysctls
@@ -109,7 +109,7 @@ class Site:
     def facts(self) -> Facts:
         """What the host says of itself, as `apply` asks."""
         argv = ("sh", "-c", deploy_script("observe"), "sh", HOME, LINK, "", "nft", "keepalived")
-        return parse_facts(self.host.run(*argv).stdout.decode())
+        return asked(lambda: self.host.run(*argv).stdout.decode())
 
     def runs(self, bundle: Bundle) -> bool:
         """Whether the host is wholly as this generation has it, with its units, and serves."""

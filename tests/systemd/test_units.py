@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
-from e2e.by_hand import CHANGE, HOME, NEVER_S, RUN, TOKEN
+from e2e.by_hand import CHANGE, HOME, NEVER_S, RUN, TIMER, TOKEN
 from e2e.cluster import PACE, eventually
 from e2e.events import INTERVAL_MS, SOURCES, assert_nothing_noticed
 from e2e.wire import packet_socket, received
@@ -34,8 +34,6 @@ from .site import (
     running_site,
 )
 
-#: long enough to look before, short enough to wait for
-SOON_S = "3"
 DEVICE = "vip-e2e"
 INNER_MAC = "cat /sys/class/net/vip-e2e/address"
 #: in the path before ip(8): writes down whether the rules were there when the device was made
@@ -210,10 +208,13 @@ def test_link_comes_late(site: Site, host: Host, first: Bundle) -> None:
 
 @pytest.mark.parametrize("blow", ["$MAIN", "$CHILD", "$MAIN $CHILD"])
 def test_killed_keepalived_comes_back(site: Site, host: Host, first: Bundle, blow: str) -> None:
-    before = host.main_pid(HEARTBEAT)
-    host.sh(f"MAIN={before} CHILD=$(pgrep -P {before}); kill -9 {blow}")
+    child = f"cat {RUN}/vrrp.pid"
+    before = host.sh(child)
+    host.sh(
+        f"MAIN={host.main_pid(HEARTBEAT)} CHILD={before.strip()}; kill -9 {blow}", check=False
+    )  # of two, one goes with the other
     eventually(
-        lambda: "heartbeat" in host.sh("systemctl --no-legend list-units 'trscaler*heartbeat*'"), "", 1
+        lambda: host.sh(child, check=False) not in ("", before), "another sends heartbeats", PATIENCE_S
     )
     site.await_running(first)
     site.await_peers(3)
@@ -270,12 +271,13 @@ def test_change_goes_back_without_its_session(site: Site, host: Host, first: Bun
     path = f"{HOME}/generations/{second.generation}/node.sh"
     hold = site.hold_lock()
     site.call(second, "check")
-    change = site.open_session(f"sh {path} swap {TOKEN} {SOON_S}; echo done; exec sleep 900")
+    change = site.open_session(f"sh {path} swap {TOKEN} {NEVER_S}; echo done; exec sleep 900")
     assert change.stdout is not None
     assert "swapped" in change.stdout.readline()
     host.sh("systemctl kill --signal=KILL 'session-*.scope'")
     assert site.runs(second)
     assert site.facts().unconfirmed == TOKEN
+    host.sh(f"pgrep -f '{TIMER}' | xargs -n 1 pkill -x sleep -P")  # its time is over
     eventually(lambda: site.facts().unconfirmed == "", "the change has gone back", PATIENCE_S)
     site.await_running(first)
     assert hold.wait(PATIENCE_S) != 0
