@@ -387,3 +387,104 @@ def test_long_lists_of_names_are_cut() -> None:
     assert named(["n1"]) == "n1"
     assert named([f"n{n}" for n in range(1, 8)]) == "n1, n2, n3, n4, n5, n6, n7"
     assert named([f"n{n}" for n in range(1, 33)]) == "n1, n2, n3, n4, n5, n6 and 26 more"
+
+
+# --- drained nodes ---------------------------------------------------------------------------------------
+
+
+def draining(members: Sequence[Member], drained: int, **changes: object) -> list[Member]:
+    """All nodes know of draining, and hear that one of them does."""
+    alive = frozenset(range(1, len(members) + 1)) - {drained}
+    told = []
+    for node_id, one in enumerate(seen_by(members, alive), start=1):
+        heard = frozenset() if node_id == drained else frozenset({drained})
+        told.append(with_facts(one, can_drain=True, peers_draining=heard))
+    told[drained - 1] = with_facts(told[drained - 1], draining=True, **{"held": 0, **changes})
+    return told
+
+
+def test_a_drained_node_is_no_fault_and_owns_nothing() -> None:
+    verdict = judge(draining(cluster(4), 2, held=12))
+    assert (verdict.state, verdict.faults, verdict.doubts) == (State.HEALTHY, (), ())
+    assert verdict.all_owned_once
+    assert verdict.owned["n2"] == 0
+    assert verdict.notes == ("n2: drained: takes no new connections, and still holds 12 connections",)
+    assert verdict.sights["n1"].draining == ("n2",)
+    assert verdict.sights["n1"].missing == ()
+
+
+@pytest.mark.parametrize(
+    ("held", "words"),
+    [(0, "holds no connection"), (1, "still holds 1 connection"), (-1, "nobody knows how many")],
+)
+def test_what_a_drained_node_holds(held: int, words: str) -> None:
+    (note,) = judge(draining(cluster(2), 1, held=held)).notes
+    assert words in note
+
+
+def test_the_twin_a_node_that_is_not_drained_and_does_not_serve_is_one() -> None:
+    verdict = judge([with_facts(one, draining=False) for one in draining(cluster(4), 2)])
+    assert verdict.state is State.DEGRADED
+    assert verdict.faults == ("n2: sends no heartbeats (keepalived says MASTER)",)
+    assert verdict.ill == {"n2": ("sends no heartbeats (keepalived says MASTER)",)}
+
+
+def test_who_does_not_hear_that_a_node_drains_breaks_its_connections() -> None:
+    members = draining(cluster(4), 2)
+    members[2] = with_facts(members[2], peers_draining=frozenset())
+    verdict = judge(members)
+    assert verdict.state is State.DEGRADED
+    assert verdict.disagreements == ("n3 does not hear n2, which is drained",)
+
+
+def test_nobody_hears_a_drained_node_that_is_ill() -> None:
+    """It is out of service: it is told that it could not come back."""
+    members = [with_facts(one, peers_draining=frozenset()) for one in draining(cluster(3), 2)]
+    members[1] = with_facts(members[1], heartbeat="FAULT")
+    verdict = judge(members)
+    assert verdict.state is State.HEALTHY
+    assert "keepalived says FAULT, so it could not serve now" in verdict.notes[0]
+
+
+def test_a_drained_node_that_cannot_be_asked_is_heard() -> None:
+    members = draining(cluster(3), 2)
+    members[1] = unreachable(members[1])
+    verdict = judge(members)
+    assert (verdict.state, verdict.faults) == (State.UNKNOWN, ())
+    assert verdict.doubts == ("n2: could not be asked, but is heard by n1, n3, as a drained node",)
+    assert verdict.all_owned_once
+
+
+def test_other_faults_of_a_drained_node_are_faults() -> None:
+    members = draining(cluster(3), 2)
+    members[1] = with_facts(members[1], ruleset="altered")
+    assert judge(members).faults == ("n2: its ruleset is altered",)
+
+
+def test_nodes_of_an_earlier_release_hear_nobody_drain() -> None:
+    members = draining(cluster(3), 2)
+    members[2] = with_facts(members[2], can_drain=False, peers_draining=frozenset())
+    assert judge(members).disagreements == ()
+
+
+def test_a_connection_table_that_is_nearly_full_is_told() -> None:
+    members = cluster(2)
+    members[0] = with_facts(members[0], tracked=950, most_tracked=1000)
+    members[1] = with_facts(members[1], tracked=899, most_tracked=1000)
+    verdict = judge(members)
+    assert verdict.state is State.HEALTHY
+    assert [note.partition(":")[0] for note in verdict.notes] == ["n1"]
+
+
+def test_nodes_own_buckets_by_the_placement_that_they_use() -> None:
+    """All before a switch, or all after it; a mixture gives packets two owners or none."""
+    old = lock(4)
+    turned = tuple(order[1:] + order[:1] for order in old.orders)
+    both = replace(old, orders=turned, before=old.orders, switch=3)
+    before = [member(node_id, both, placement="before") for node_id in range(1, 5)]
+    after = [member(node_id, both, placement="after") for node_id in range(1, 5)]
+    assert judge(before).all_owned_once
+    assert judge(after).all_owned_once
+    verdict = judge([*before[:1], *after[1:]])
+    assert not verdict.all_owned_once
+    assert verdict.disagreements == ("n1: uses the placement before the switch, where n2, n3, n4 do not",)

@@ -520,9 +520,7 @@ def _difference(member: Member, usual: Member) -> str:
     if member.facts.serial != usual.facts.serial:
         return f"tables of serial {member.facts.serial}, where {{others}} {{verb}} {usual.facts.serial}"
     if member.facts.placement != usual.facts.placement and mine.orders != theirs.orders:
-        return (
-            f"uses the placement {member.facts.placement} the switch, where {{others}} {{verb}} the other one"
-        )
+        return f"uses the placement {member.facts.placement} the switch, where {{others}} do not"
     if mine is not theirs and (mine.nodes, mine.orders) != (theirs.nodes, theirs.orders):
         return "other tables than {others}, of the same serial"
     return ""

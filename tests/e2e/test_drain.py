@@ -133,6 +133,7 @@ def test_status_says_what_a_drained_node_holds(three: Cluster) -> None:
         False,
         0,
     )
+    assert 0 < node["tracked"] < 10_000 < node["most_tracked"]
     others = [node for node in document["nodes"] if node["node"] != "n2"]
     assert all(other["sees_draining"] == ["n2"] and other["does_not_see"] == [] for other in others)
     assert document["buckets"]["one_owner"] == document["buckets"]["total"]

@@ -392,6 +392,22 @@ def test_a_node_that_does_not_return(team: Team) -> None:
     assert team.drained == ("n2",)
 
 
+# --- who reads, and who does not -----------------------------------------------------------------------
+
+
+def test_that_nobody_reads_on_does_not_stop_it_half_way(team: Team) -> None:
+    process = team.begin("rolling", team.inventory, "--yes", "--", "sh", "-c", f"{MARK}; seq 20000")
+    with process:
+        assert process.stdout is not None and process.stderr is not None
+        while not process.stdout.readline().startswith("n1 | "):
+            assert process.poll() is None
+        process.stdout.close()
+        stderr = process.stderr.read()
+    assert process.returncode == 0, stderr
+    assert team.drained == ()
+    assert [marks(team, node)[0] for node in NODES] == ["ran", "ran", "ran"]
+
+
 # --- Ctrl-C ------------------------------------------------------------------------------------------
 
 

@@ -82,7 +82,7 @@ def main() -> None:
         click.echo("interrupted", err=True)
         sys.exit(EXIT_INTERRUPTED)
     except BrokenPipeError:
-        _forget_output()
+        forget_output()
         sys.exit(EXIT_ERROR)
     except Exception:
         import traceback
@@ -92,7 +92,7 @@ def main() -> None:
         sys.exit(EXIT_BUG)
 
 
-def _forget_output() -> None:
+def forget_output() -> None:
     """Nobody reads on: keep the interpreter from saying so once more when it flushes at its end."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 

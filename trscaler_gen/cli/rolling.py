@@ -11,7 +11,7 @@ from pathlib import Path
 
 import click
 
-from trscaler_gen.cli import EXIT_ERROR, EXIT_INTERRUPTED, EXIT_TIMEOUT, report
+from trscaler_gen.cli import EXIT_ERROR, EXIT_INTERRUPTED, EXIT_TIMEOUT, forget_output, report
 from trscaler_gen.cli.clusters import (
     accept_new_option,
     deployer,
@@ -144,10 +144,18 @@ def _options(timeout_s: float | None, return_s: float, pause_s: float, reboots: 
 @contextlib.contextmanager
 def _view(as_json: bool) -> Iterator[Callable[[RollingEvent], None]]:
     if as_json:
-        yield lambda event: print_json(_event_as_json(event))
+        yield lambda event: _show(lambda: print_json(_event_as_json(event)))
         return
     with RollingView() as view:
-        yield view.show
+        yield lambda event: _show(lambda: view.show(event))
+
+
+def _show(show: Callable[[], None]) -> None:
+    """That nobody reads on is no reason to stop half-way; rich would end the program."""
+    try:
+        show()
+    except (OSError, SystemExit):
+        forget_output()
 
 
 def _event_as_json(event: RollingEvent) -> dict[str, object]:
@@ -246,10 +254,7 @@ class _Ending:
 
     def tell(self, as_json: bool) -> int:
         """Say it; answers the exit status."""
-        if as_json:
-            print_json(self._document())
-        else:
-            click.echo(self._summary())
+        _show(lambda: print_json(self._document()) if as_json else click.echo(self._summary()))
         stop = self.outcome.stop
         if stop is None:
             return 0

@@ -56,8 +56,8 @@ class Countdown:
 
     def _line(self, held: Mapping[str, int]) -> str:
         minutes, seconds = divmod(int(time.monotonic() - self._began), 60)
-        left = ", ".join(f"{node} {count}" for node, count in held.items() if count > 0) or "none"
-        return f"connections left: {left}  {minutes}:{seconds:02}"
+        left = ", ".join(f"{node} {'?' if count < 0 else count}" for node, count in held.items() if count)
+        return f"connections left: {left or 'none'}  {minutes}:{seconds:02}"
 
     def _say(self, node: str, count: int) -> None:
         now = time.monotonic()

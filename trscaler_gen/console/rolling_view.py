@@ -38,9 +38,8 @@ _WORDS = {
 class RollingView:
     """Shows the events of one tour; a context manager, because a terminal must be put right again."""
 
-    def __init__(self, steps: Console | None = None, output: Console | None = None) -> None:
+    def __init__(self, steps: Console | None = None) -> None:
         self._steps = steps or Console(stderr=True)
-        self._output = output or Console()
         self._countdown = Countdown(self._steps)
 
     def __enter__(self) -> RollingView:
@@ -61,7 +60,8 @@ class RollingView:
             case StepBegan():
                 self._say(event.node, _WORDS[event.step])
             case Output():
-                self._output.print(Text(f"{event.node} | {redact(event.line)}"), soft_wrap=True)
+                # Plain text, and maybe very much of it.
+                sys.stdout.write(f"{event.node} | {redact(event.line)}\n")
                 sys.stdout.flush()
             case Rebooted():
                 self._say(event.node, "has rebooted")

@@ -48,12 +48,13 @@ if [ -n "$wanted" ] && cd "$root/generations/$wanted" 2>/dev/null; then
 fi
 fact staged "$staged"
 
-# Of this network namespace, and the most that there may be.
-for each in tracked:count most_tracked:max; do
-    word=
-    { read -r word <"/proc/sys/net/netfilter/nf_conntrack_${each#*:}"; } 2>/dev/null || :
-    fact "${each%:*}" "$word"
-done
+# Of this network namespace, and the most that there may be. dash would read no more than a digit of such a file.
+table=/proc/sys/net/netfilter/nf_conntrack
+tracked=$(cat "${table}_count" "${table}_max" 2>/dev/null) || tracked=
+fact tracked "${tracked%%
+*}"
+fact most_tracked "${tracked##*
+}"
 
 # The name stays behind when its owner is killed; the lock does not.
 holder=

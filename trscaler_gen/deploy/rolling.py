@@ -290,15 +290,14 @@ class Rolling:
         if cut is None and status != 0 and not (is_going and status > 128):
             shown = shlex.join(self.tour.command)
             raise NodeError(node, f"the command failed: exit {status}", command=shown, status=status)
-        self.crew.lines.drop(node)
-        if cut is None:
-            self._is_done = True
+        self._is_done = cut is None
         self._begin(node, Step.RETURN)
         if cut is not None or is_going or self.tour.must_reboot:
             self._await_reboot(node, boot, cut, must=is_going or self.tour.must_reboot)
 
     def _await_reboot(self, node: str, boot: str, cut: NodeError | None, *, must: bool) -> None:
         """Wait until a node can be reached and has rebooted; a cut without a reboot is the command's end."""
+        self.crew.lines.drop(node)
         deadline = time.monotonic() + self.tour.return_s
         up_since: float | None = None
         while True:
