@@ -9,14 +9,17 @@ from __future__ import annotations
 import json
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from threading import Thread
 
 SOURCES = 40
 PORT = 7
 WAIT_S = 3.0
 HOSTS = {4: "203.0.113.200", 6: "2001:db8:2::200"}
+#: what the routers translate into the host's addresses
+PUBLIC = {4: "192.0.2.77", 6: "2001:db8:3::77"}
 FORBIDDEN = {4: "192.0.2.99", 6: "2001:db8:3::99"}
 FAMILIES = {4: socket.AF_INET, 6: socket.AF_INET6}
 
@@ -39,9 +42,9 @@ def connected(family: int, number: int, kind: socket.SocketKind, host: str, wait
     return opened
 
 
-def tcp(family: int, number: int, wait_s: float) -> bool:
+def tcp(family: int, number: int, wait_s: float, hosts: Mapping[int, str] = HOSTS) -> bool:
     """Whether a connection opens and answers."""
-    with connected(family, number, socket.SOCK_STREAM, HOSTS[family], wait_s) as opened:
+    with connected(family, number, socket.SOCK_STREAM, hosts[family], wait_s) as opened:
         opened.sendall(b"x" * 4000)
         got = 0
         while got < 4000:
@@ -49,9 +52,9 @@ def tcp(family: int, number: int, wait_s: float) -> bool:
         return got == 4000
 
 
-def udp(family: int, number: int, wait_s: float) -> bool:
+def udp(family: int, number: int, wait_s: float, hosts: Mapping[int, str] = HOSTS) -> bool:
     """Whether a datagram is answered."""
-    with connected(family, number, socket.SOCK_DGRAM, HOSTS[family], wait_s) as opened:
+    with connected(family, number, socket.SOCK_DGRAM, hosts[family], wait_s) as opened:
         opened.send(b"x")
         return opened.recv(10) == b"x"
 
@@ -73,7 +76,13 @@ def icmp(family: int, number: int, wait_s: float) -> bool:
         return False
 
 
-KINDS: dict[str, Callable[[int, int, float], bool]] = {"tcp": tcp, "udp": udp, "icmp": icmp}
+KINDS: dict[str, Callable[[int, int, float], bool]] = {
+    "tcp": tcp,
+    "udp": udp,
+    "icmp": icmp,
+    "nat-tcp": partial(tcp, hosts=PUBLIC),
+    "nat-udp": partial(udp, hosts=PUBLIC),
+}
 
 
 def answered(kind: str, family: int, number: int, wait_s: float) -> bool:
@@ -84,12 +93,12 @@ def answered(kind: str, family: int, number: int, wait_s: float) -> bool:
         return False
 
 
-def ask(wait_s: float = WAIT_S) -> None:
+def ask(kinds: Sequence[str] = ("tcp", "udp", "icmp"), wait_s: float = WAIT_S) -> None:
     """Try every kind from every source."""
-    jobs = [(kind, family, number) for kind in KINDS for family in FAMILIES for number in range(SOURCES)]
+    jobs = [(kind, family, number) for kind in kinds for family in FAMILIES for number in range(SOURCES)]
     with ThreadPoolExecutor(len(jobs)) as pool:
         results = list(pool.map(lambda job: answered(job[0], job[1], job[2], wait_s), jobs))
-    counts = {f"{kind}{family}": 0 for kind in KINDS for family in FAMILIES}
+    counts = {f"{kind}{family}": 0 for kind in kinds for family in FAMILIES}
     for (kind, family, _), result in zip(jobs, results, strict=True):
         counts[f"{kind}{family}"] += result
     print(json.dumps(counts))

@@ -40,6 +40,12 @@ exec sleep infinity
 
 _FIREWALL = """
 table inet firewall {
+    chain dstnat {
+        type nat hook prerouting priority dstnat;
+        iifname "vip-inside" ip daddr 192.0.2.77 dnat ip to 203.0.113.200
+        iifname "vip-inside" ip6 daddr 2001:db8:3::77 dnat ip6 to 2001:db8:2::200
+    }
+
     chain forward {
         type filter hook forward priority filter; policy drop;
         ct state established,related accept

@@ -21,12 +21,19 @@ KINDS = ("tcp4", "tcp6", "udp4", "udp6", "icmp4", "icmp6")
 ALL = dict.fromkeys(KINDS, SOURCES)
 
 
-def compiled(folder: Path) -> dict[str, Compiled]:
-    """The samples, without their health command, which is no program here."""
+def compiled(folder: Path, *, by_client: bool = False) -> dict[str, Compiled]:
+    """The samples, without their health command, which is no program here.
+
+    ``by_client``: the client's address alone is hashed, as behind destination NAT.
+    """
     both = {}
     for cluster in ("inside", "outside"):
         path = folder / f"router-{cluster}.yaml"
-        path.write_text(re.sub(r"^health:.*\n", "", (SAMPLES / path.name).read_text(), flags=re.MULTILINE))
+        text = re.sub(r"^health:.*\n", "", (SAMPLES / path.name).read_text(), flags=re.MULTILINE)
+        if by_client:
+            text = text.replace("input: destination-source", "input: destination")
+            text += "hash: {input: source}\n" if cluster == "inside" else ""
+        path.write_text(text)
         both[cluster] = compile_inventory(path)
         write_lock(both[cluster].lock_path, both[cluster].lock)
     return both
@@ -58,15 +65,15 @@ def test_every_router_has_its_part(running: Routers) -> None:
 
 def test_a_drained_router_keeps_its_connections(running: Routers) -> None:
     with running.connections() as connections:
-        for cluster in ("inside", "outside"):
-            running["fw1"].node_sh(cluster, "drain")
+        running["fw1"].node_sh("inside", "drain")
+        assert running["fw1"].state("outside")["draining"] == "yes"
         assert connections.whole() == 2 * SOURCES
         before = int(running["fw1"].state("inside")["accepted"])
         assert running.ask() == ALL
         assert connections.whole() == 2 * SOURCES
         assert int(running["fw1"].state("inside")["accepted"]) == before
-        for cluster in ("inside", "outside"):
-            running["fw1"].node_sh(cluster, "undrain")
+        running["fw1"].node_sh("outside", "undrain")
+        assert running["fw1"].state("inside")["draining"] == "no"
         assert connections.whole() == 2 * SOURCES
     await_that(lambda: running.serving()["fw1"] == (True, True))
     assert running.ask() == ALL
@@ -80,6 +87,15 @@ def test_a_router_whose_one_link_is_cut_stands_aside_on_both(running: Routers, l
     running["switch"].run("ip", "link", "set", f"fw2-{link}", "up")
     await_that(lambda: running.serving()["fw2"] == (True, True))
     assert running.ask() == ALL
+
+
+def test_destination_nat_needs_the_clients_address_alone(running: Routers, tmp_path: Path) -> None:
+    kinds = ["nat-tcp", "nat-udp"]
+    with routers() as arrangement:
+        arrangement.start(bundles_of(compiled(tmp_path, by_client=True)), tmp_path)
+        assert set(arrangement.ask(kinds=kinds).values()) == {SOURCES}
+        assert arrangement.ask() == ALL
+    assert max(running.ask(kinds=kinds, wait_s=1.0).values()) < 0.7 * SOURCES
 
 
 def test_the_same_input_on_both_links_fails(tmp_path: Path) -> None:
