@@ -1,15 +1,18 @@
 """Flows through routers, for a client and a server in namespaces of their own.
 
-flows.py serve | ask JSON | hold. Standard library alone. ``ask`` prints how many flows of each kind are
-answered; ``hold`` opens TCP connections and, for each line that it reads, says how many of them still answer.
+flows.py serve | ask JSON | hold | ping. Standard library alone. ``ask`` prints how many flows of each kind
+are answered; ``hold`` opens TCP connections and, for each line that it reads, says how many of them still
+answer; ``ping`` says for each line how many sources are answered, and how often.
 """
 
 from __future__ import annotations
 
 import json
+import select
 import socket
+import struct
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from threading import Thread
@@ -125,6 +128,37 @@ def still_answers(opened: socket.socket) -> bool:
         return False
 
 
+def ping() -> None:
+    """Send an echo request from each IPv4 source for each line; prints how many are answered, and answers."""
+    raw = []
+    for number in range(SOURCES):
+        opened = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
+        opened.bind((source(4, number), 0))
+        raw.append(opened)
+    print("ready", flush=True)
+    for sequence, _ in enumerate(sys.stdin):
+        for number, opened in enumerate(raw):
+            opened.sendto(echo_request(number, sequence), (HOSTS[4], 0))
+        answers = list(echo_replies(raw, sequence))
+        print(len(set(answers)), len(answers), flush=True)
+
+
+def echo_request(number: int, sequence: int) -> bytes:
+    """An ICMP message (RFC 792) of no data."""
+    words = (0x0800, 0, number, sequence)
+    total = sum(words)
+    return struct.pack("!4H", words[0], ~(total + (total >> 16)) & 0xFFFF, *words[2:])
+
+
+def echo_replies(raw: Sequence[socket.socket], sequence: int) -> Iterator[int]:
+    """The sources that are answered, until nothing more has come for half a second."""
+    while ready := select.select(raw, [], [], 0.5)[0]:
+        for opened in ready:
+            kind, number, got = struct.unpack("!B3xHH", opened.recv(100)[20:28])
+            if kind == 0 and got == sequence:
+                yield number
+
+
 def serve() -> None:
     """Answer everything with itself, for ever."""
     listening = socket.create_server(("::", PORT), family=socket.AF_INET6, dualstack_ipv6=True, backlog=500)
@@ -160,3 +194,5 @@ if __name__ == "__main__":
             ask(**json.loads(options))
         case ["hold"]:
             hold()
+        case ["ping"]:
+            ping()

@@ -79,9 +79,16 @@ class Member:
         )
 
     def node_sh(self, cluster: str, *verb: str) -> str:
-        """Call a verb of the cluster's script."""
-        [script] = self.run("sh", "-c", f"echo /etc/trscaler-gen/{cluster}/generations/*/node.sh").split()
-        return self.run("sh", script, *verb)
+        """Call a verb of the newest generation's script."""
+        generations = self.run("ls", "-t", f"/etc/trscaler-gen/{cluster}/generations").split()
+        return self.run("sh", f"/etc/trscaler-gen/{cluster}/generations/{generations[0]}/node.sh", *verb)
+
+    def place(self, bundle: Bundle, written: Path) -> None:
+        """Put a bundle where deployment would."""
+        place = f"/etc/trscaler-gen/{bundle.cluster}/generations"
+        write_bundle(written, bundle)
+        self.run("mkdir", "-p", place)
+        self.run("cp", "-r", str(written), f"{place}/{bundle.generation}")
 
     def state(self, cluster: str) -> dict[str, str]:
         """What `node.sh state` says."""
@@ -105,14 +112,26 @@ class Routers:
         """Bring both clusters up on every router; ``bundles`` are by cluster and node."""
         for name in ROUTERS:
             for cluster, of_cluster in bundles.items():
-                bundle = of_cluster[name]
-                place = f"/etc/trscaler-gen/{cluster}/generations"
-                write_bundle(files / f"{cluster}-{name}", bundle)
-                self[name].run("mkdir", "-p", place)
-                self[name].run("cp", "-r", str(files / f"{cluster}-{name}"), f"{place}/{bundle.generation}")
+                self[name].place(of_cluster[name], files / f"{cluster}-{name}")
                 self[name].node_sh(cluster, "check")
                 self[name].node_sh(cluster, "up")
         await_that(lambda: self.serving() == dict.fromkeys(ROUTERS, (True, True)))
+
+    def swap(self, bundles: Mapping[str, Mapping[str, Bundle]], files: Path) -> None:
+        """Let other files replace those that run."""
+        for name in ROUTERS:
+            for cluster, of_cluster in bundles.items():
+                self[name].place(of_cluster[name], files / f"new-{cluster}-{name}")
+                self[name].node_sh(cluster, "swap")
+
+    def held(self) -> int:
+        """How many connections the routers say that they hold, all together."""
+        return sum(int(self[name].state("inside")["held"]) for name in ROUTERS)
+
+    def let_connections_last(self, seconds: int) -> None:
+        """Set for how long conntrack remembers a connection after its next packet."""
+        for name in ROUTERS:
+            self[name].run("sysctl", "-qw", f"net.netfilter.nf_conntrack_tcp_timeout_established={seconds}")
 
     def serving(self) -> dict[str, tuple[bool, ...]]:
         """Whether each router serves inside, and outside, as all of them see it."""
@@ -141,12 +160,24 @@ class Routers:
         return answer
 
     @contextlib.contextmanager
-    def connections(self) -> Iterator[Connections]:
-        """TCP connections from every source, over IPv4 and IPv6, which stay open."""
-        process = self["client"].start(sys.executable, str(FLOWS), "hold")
+    def connections(self) -> Iterator[Conversation]:
+        """TCP connections from every source, over IPv4 and IPv6, which stay open: how many answer."""
+        with self._conversation("hold") as conversation:
+            yield conversation
+
+    @contextlib.contextmanager
+    def pings(self) -> Iterator[Conversation]:
+        """Echo requests from every IPv4 source, always the same flows: how many are answered, and answers."""
+        with self._conversation("ping") as conversation:
+            assert conversation.answers.readline() == "ready\n"
+            yield conversation
+
+    @contextlib.contextmanager
+    def _conversation(self, word: str) -> Iterator[Conversation]:
+        process = self["client"].start(sys.executable, str(FLOWS), word)
         assert process.stdin is not None and process.stdout is not None
         try:
-            yield Connections(process.stdin, process.stdout)
+            yield Conversation(process.stdin, process.stdout)
         finally:
             process.stdin.close()
             process.wait(DEADLINE_S)
@@ -154,16 +185,16 @@ class Routers:
 
 
 @dataclass
-class Connections:
-    """Connections that another process holds open."""
+class Conversation:
+    """Another process that is asked again and again."""
 
     requests: IO[str]
     answers: IO[str]
 
-    def whole(self) -> int:
-        """Send something on each; how many answer."""
+    def ask(self) -> tuple[int, ...]:
+        """Let it try all that it has; what it counts."""
         print("ask", file=self.requests, flush=True)
-        return int(self.answers.readline())
+        return tuple(map(int, self.answers.readline().split()))
 
 
 def await_that(condition: Callable[[], bool]) -> None:
