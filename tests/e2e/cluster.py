@@ -104,7 +104,11 @@ class Cluster:
 
     def alive(self, node: str) -> set[int]:
         """The ids that the node's kernel holds for alive now."""
-        argv = ["nft", "-j", "list", "set", "netdev", "trscaler_e2e", "alive"]
+        return self.members(node, "alive")
+
+    def members(self, node: str, name: str) -> set[int]:
+        """The ids in one of the sets in the node's kernel."""
+        argv = ["nft", "-j", "list", "set", "netdev", "trscaler_e2e", name]
         done = self.lab.exec(node, argv, check=False)
         if done.returncode != 0:
             return set()

@@ -93,14 +93,14 @@ def how(broken: Iterable[BrokenConnection]) -> list[str]:
     ]
 
 
-def assert_nothing_broke(service: Service) -> None:
-    """No connection broken or opened late, no probe lost or answered twice."""
+def assert_nothing_broke(service: Service, crossing: int = 0) -> None:
+    """No connection broken or opened late, no more than ``crossing`` probes lost, or answered twice."""
     assert [each for each in service.broken if each.doing != "connect"] == [], str(service)
     assert len(service.broken) <= CROSSED, str(service)
     assert service.unopened == (), str(service)
     assert service.connections.of().strayed == 0, str(service)
     for seen in service.probes:
-        assert seen.losses() == () and seen.doubles() == (), str(service)
+        assert max(len(seen.losses()), len(seen.doubles())) <= crossing, str(service)
 
 
 @dataclass

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import yaml
+
 from trscaler_gen.lab.connections import Load
 
 from .cluster import Cluster
@@ -23,11 +25,16 @@ SWAPS = 2
 
 @dataclass(frozen=True)
 class Planned:
-    """A change that an operator makes, to the nodes of FOUR; they are as before at its end."""
+    """A change that an operator makes, to the nodes of FOUR; they are as before at its end.
+
+    ``crossing``: probes that may be lost, and doubled: while the frame that tells of a switch is on its way,
+    nodes differ.
+    """
 
     name: str
     make: Callable[[Clients], object]
     load: Load = LASTING
+    crossing: int = 0
 
 
 def drain_and_undrain(clients: Clients) -> None:
@@ -80,10 +87,28 @@ def swap(clients: Clients) -> None:
     swap_everywhere(clients.cluster, SWAPS)
 
 
+def reweigh(clients: Clients) -> None:
+    """A switch, and back: a third of all buckets go to one node."""
+    for weight in (3, 1):
+        document = yaml.safe_load(clients.cluster.path.read_text())
+        document["nodes"][VICTIM]["weight"] = weight
+        clients.cluster.path.write_text(yaml.safe_dump(document, sort_keys=False))
+        clients.cluster.cli("apply", "--yes", str(clients.cluster.path))
+        clients.ask()
+
+
+def roll(clients: Clients) -> None:
+    """Every node in turn is drained and left alone, something is done on it, and it comes back."""
+    clients.cluster.cli("rolling", str(clients.cluster.path), "--yes", "--", "true")
+    clients.cluster.settle(FOUR)
+
+
 PLANNED = [
     Planned("node drained and undrained", drain_and_undrain),
     Planned("node drained, rebooted, undrained", drain_reboot_undrain, ENDING),
     Planned("node stopped and started", stop_and_start, ENDING),
     Planned("node added, drained, removed", add_and_remove, ENDING),
     Planned("rulesets swapped on all nodes", swap),
+    Planned("weight 1, then 3, then 1", reweigh, crossing=5),
+    Planned("rolling over all nodes", roll, ENDING),
 ]

@@ -31,4 +31,4 @@ def cluster(town: Cluster) -> Cluster:
 def test_a_planned_change_breaks_nothing(cluster: Cluster, change: Planned) -> None:
     with under_load(cluster, change.load) as clients:
         change.make(clients)
-    assert_nothing_broke(clients.service)
+    assert_nothing_broke(clients.service, change.crossing)

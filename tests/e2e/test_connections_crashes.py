@@ -174,6 +174,8 @@ def test_a_node_that_flaps(cluster: Cluster) -> None:
     """Each time it loses what it has taken since it came back, and the others lose nothing."""
     with under_load(cluster) as clients:
         for _ in range(FLAPS):
-            clients.cut(VICTIM, *OTHERS)
-            clients.mend(VICTIM)
+            cluster.lab.cut(VICTIM)
+            cluster.settle(OTHERS)
+            cluster.lab.mend(VICTIM)
+            cluster.settle()
     assert_only_of(clients.service, [VICTIM])

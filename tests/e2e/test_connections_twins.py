@@ -5,23 +5,19 @@ The rules of every node are changed as by an ordinary swap, so that nothing else
 
 from __future__ import annotations
 
-import hashlib
-import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import pytest
 
-from .by_hand import HOME
 from .cluster import Cluster, eventually, running_cluster
 from .connections import LASTING, Clients, Service, under_load
 from .events import OTHERS, VICTIM
+from .left_out import without
 from .operations import FOUR
+from .test_switch import stage_switch, weigh
 from .wire import TABLE
 
-TWIN = f"{HOME}/generations/twin"
-FILES = ("ruleset.nft", "node.sh")
 #: what nodes keep for an hour
 MEMORY = ("joining", "hosting", "hosted", "inherited", "absent", "moving")
 #: answers on each connection, one every 100 ms: by then what nobody knows has been reset
@@ -44,44 +40,6 @@ def cluster(town: Cluster) -> Cluster:
         flush = "".join(f"flush set netdev {TABLE} {name}\n" for name in MEMORY)
         town.lab.exec(node, ["nft", "-f", "-"], input=flush)
     return town
-
-
-@contextmanager
-def without(cluster: Cluster, rule: str) -> Iterator[None]:
-    """All nodes run their rules without the lines in which ``rule``, a regular expression, is found."""
-    before = {node: generation(cluster, node) for node in FOUR}
-    for node in FOUR:
-        stage_twin(cluster, node, before[node], rule)
-        swap(cluster, node, TWIN)
-    try:
-        yield
-    finally:
-        for node in FOUR:
-            swap(cluster, node, before[node])
-            cluster.lab.exec(node, ["rm", "-r", TWIN])
-        cluster.settle()
-
-
-def generation(cluster: Cluster, node: str) -> str:
-    return cluster.lab.exec(node, ["readlink", "-f", f"{HOME}/current"]).stdout.strip()
-
-
-def swap(cluster: Cluster, node: str, folder: str) -> None:
-    assert "swapped" in cluster.lab.exec(node, ["sh", f"{folder}/node.sh", "swap"]).stdout
-
-
-def stage_twin(cluster: Cluster, node: str, folder: str, rule: str) -> None:
-    """Maps are named after the ruleset that they come from: another ruleset needs other names."""
-    files = {name: cluster.lab.exec(node, ["cat", f"{folder}/{name}"]).stdout for name in FILES}
-    lines = files["ruleset.nft"].splitlines(keepends=True)
-    kept = [line for line in lines if not re.search(rule, line)]
-    assert len(kept) < len(lines), f"no rule has {rule}"
-    files["ruleset.nft"] = "".join(kept)
-    (tag,) = set(re.findall(r"^TAG=(\w+)$", files["node.sh"], re.MULTILINE))
-    cluster.lab.exec(node, ["cp", "-a", folder, TWIN])
-    for name, text in files.items():
-        changed = text.replace(tag, hashlib.sha256(rule.encode()).hexdigest()[: len(tag)])
-        cluster.lab.exec(node, ["sh", "-c", 'cat >"$0"', f"{TWIN}/{name}"], input=changed)
 
 
 # --- what happens ---------------------------------------------------------------------------------
@@ -200,6 +158,30 @@ def test_what_nobody_has_hangs_where_copies_are_not_counted(cluster: Cluster) ->
     with without(cluster, r"update @unanswered "):
         assert {each.reason for each in keeper_cut_off(cluster).broken} == {"hang", "reset"}
     assert {each.reason for each in keeper_cut_off(cluster).broken} == {"reset"}
+
+
+def switched(cluster: Cluster) -> Service:
+    """All nodes go over to other weights at once."""
+    with under_load(cluster, LOAD) as clients:
+        cluster.script("n1", "switch")
+        clients.ask()
+        linger(clients)
+    return clients.service
+
+
+def test_a_switch_breaks_connections_that_nobody_knows_to_have_moved(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    try:
+        stage_switch(cluster, monkeypatch)
+        with without(cluster, r"update @moving "):
+            broken = switched(cluster).broken
+        assert {each.reason for each in broken} == {"reset"}
+        stage_switch(cluster, monkeypatch, weight=1)
+        assert switched(cluster).broken == ()
+    finally:
+        weigh(cluster, 1)
+        cluster.apply()
 
 
 def test_hash_only_breaks_what_is_drained(cluster: Cluster) -> None:

@@ -1,0 +1,55 @@
+"""Nodes that run their own ruleset with rules left out, to see what those rules are for."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from .by_hand import HOME
+from .cluster import Cluster
+
+TWIN = f"{HOME}/generations/twin"
+FILES = ("ruleset.nft", "node.sh")
+
+
+@contextmanager
+def without(cluster: Cluster, rule: str) -> Iterator[None]:
+    """All nodes run their rules without the lines in which ``rule``, a regular expression, is found.
+
+    They come and go by an ordinary swap: nothing else happens to the cluster, and no watcher mends it.
+    """
+    before = {node: generation(cluster, node) for node in cluster.lab.nodes}
+    for node in cluster.lab.nodes:
+        stage_twin(cluster, node, before[node], rule)
+        swap(cluster, node, TWIN)
+    try:
+        yield
+    finally:
+        for node in cluster.lab.nodes:
+            swap(cluster, node, before[node])
+            cluster.lab.exec(node, ["rm", "-r", TWIN])
+        cluster.settle()
+
+
+def generation(cluster: Cluster, node: str) -> str:
+    return cluster.lab.exec(node, ["readlink", "-f", f"{HOME}/current"]).stdout.strip()
+
+
+def swap(cluster: Cluster, node: str, folder: str) -> None:
+    assert "swapped" in cluster.lab.exec(node, ["sh", f"{folder}/node.sh", "swap"]).stdout
+
+
+def stage_twin(cluster: Cluster, node: str, folder: str, rule: str) -> None:
+    """Maps are named after the ruleset that they come from: another ruleset needs other names."""
+    files = {name: cluster.lab.exec(node, ["cat", f"{folder}/{name}"]).stdout for name in FILES}
+    lines = files["ruleset.nft"].splitlines(keepends=True)
+    kept = [line for line in lines if not re.search(rule, line)]
+    assert len(kept) < len(lines), f"no rule has {rule}"
+    files["ruleset.nft"] = "".join(kept)
+    (tag,) = set(re.findall(r"^TAG=(\w+)$", files["node.sh"], re.MULTILINE))
+    cluster.lab.exec(node, ["cp", "-a", folder, TWIN])
+    for name, text in files.items():
+        changed = text.replace(tag, hashlib.sha256(rule.encode()).hexdigest()[: len(tag)])
+        cluster.lab.exec(node, ["sh", "-c", 'cat >"$0"', f"{TWIN}/{name}"], input=changed)
