@@ -164,6 +164,9 @@ def use_everything(witness: Witness) -> None:
     lock_path(site.cluster.path).unlink()
     run("lock", "recover")
     run("lock", "recover", "--force")
+    run("drain", VICTIM, "--wait", "--json", "--inventory")
+    run("status")
+    run("undrain", VICTIM, "--inventory")
     for verb in ("status", "history"):
         run(verb)
         run(verb, "--json")

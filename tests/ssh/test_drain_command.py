@@ -200,6 +200,7 @@ def test_a_script_that_fails(team: Team) -> None:
     result = team.drain("n2")
     assert result.exit_code == 1
     assert "drain failed: told to fail" in said(result)
+    assert "stays drained" not in said(result)
 
 
 def test_held_connections_that_cannot_be_told(team: Team, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -40,6 +40,23 @@ def test_every_verb_says_so(inventory: Path, verb: str) -> None:
     assert NOT_ROOT.hint in said or verb in ("status", "history"), "these show one line a node"
 
 
+@pytest.mark.parametrize("verb", ["drain", "undrain"])
+def test_who_drains_is_told_as_well(inventory: Path, verb: str) -> None:
+    result = CliRunner().invoke(group, [verb, "n1", "--inventory", str(inventory)])
+    raised = result.exception if isinstance(result.exception, OperationError) else None
+    assert result.exit_code == 1
+    said = f"{result.output} {raised} {raised and raised.hint}"
+    assert NOT_ROOT.message in said
+    assert NOT_ROOT.hint in said
+
+
+def test_a_tour_does_not_begin(inventory: Path) -> None:
+    result = CliRunner().invoke(group, ["rolling", str(inventory), "--yes", "--", "true"])
+    assert result.exit_code == 1
+    assert isinstance(result.exception, OperationError)
+    assert "nothing was begun" in result.exception.message
+
+
 def test_every_objection_has_a_remedy(lan: Lan) -> None:
     facts = Facts(kernel="5.10.0", nft="nftables v0.9.8", missing_tools=("tar",), free_kib=10)
     found = objections(facts, LINK, lan.bundle("n1", ""))

@@ -112,9 +112,17 @@ class Draining:
             facts = seen[node]
             assert isinstance(facts, Facts)
             if not facts.draining:
-                self.told.append(node)
-                self.crew.call(node, facts, "drain", *(["force"] if force else []))
+                self._tell(node, facts, force=force)
         self._prove([node for node in nodes if node in self.told])
+
+    def _tell(self, node: str, facts: Facts, *, force: bool) -> None:
+        self.told.append(node)
+        try:
+            self.crew.call(node, facts, "drain", *(["force"] if force else []))
+        except NodeError as error:
+            if error.status is not None:  # it has answered that it does not
+                self.told.remove(node)
+            raise
 
     def _prove(self, nodes: Sequence[str]) -> None:
         deadline = time.monotonic() + self.crew.settle_s
