@@ -14,7 +14,7 @@ demo: setup
 
 #: make test    lint, types and the whole test suite
 test: setup lint
-	.venv/bin/pytest
+	.venv/bin/pytest -n 2
 
 #: make lint    ruff and mypy
 lint: setup

@@ -55,12 +55,17 @@ def _open_socket(pid: int, family: int, kind: int, protocol: int) -> socket.sock
     return socket.socket(family, kind, protocol)
 
 
+def socket_of(pid: int, family: int, kind: int, protocol: int = 0) -> socket.socket:
+    """A socket in a process's network; setns(2) is the thread's own, so a thread that ends makes it."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(_open_socket, pid, family, kind, protocol).result()
+
+
 def socket_in(lab: Lab, member: str, family: int, kind: int, protocol: int = 0) -> socket.socket:
-    """A socket in a member's network; setns(2) is the thread's own, so a thread that ends makes it."""
+    """A socket in a member's network."""
     process = lab.state.members[member].process
     assert process is not None
-    with ThreadPoolExecutor(1) as thread:
-        opened = thread.submit(_open_socket, process.pid, family, kind, protocol).result()
+    opened = socket_of(process.pid, family, kind, protocol)
     opened.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, RECEIVE_BUFFER_BYTES)
     return opened
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from lab.world import eventually, host_network, inventory, network_namespaces, traces
+from lab.world import eventually, host_network, inventory, network_namespace, network_namespaces, traces
 from trscaler_gen.errors import OperationError
 from trscaler_gen.lab import Lab, build, network
 
@@ -47,8 +47,7 @@ def assert_gone(directory: Path, namespaces: set[int]) -> None:
 
 
 def namespaces_of(lab: Lab) -> set[int]:
-    pids = [member.pid for member in lab.status()]
-    return {Path(f"/proc/{pid}/ns/net").stat().st_ino for pid in pids}
+    return {network_namespace(member.pid) for member in lab.status()}
 
 
 @pytest.mark.parametrize("after_ms", [0, 10, 25, 50, 100, 200])
@@ -121,10 +120,9 @@ def test_processes_that_others_started_in_the_lab_end_too(directory: Path) -> No
     client = next(member for member in lab.status() if member.name == "client")
     command = ["nsenter", f"--net=/proc/{client.pid}/ns/net", "sleep", "600"]
     with subprocess.Popen(command, env={"PATH": os.environ["PATH"]}) as stranger:
-        entered = Path(f"/proc/{stranger.pid}/ns/net")
-        eventually(lambda: entered.stat().st_ino in namespaces, "it has entered")
+        eventually(lambda: network_namespace(stranger.pid) in namespaces, "it has entered")
         lab.down()
-        assert stranger.wait(5) == -signal.SIGKILL
+        assert stranger.wait(60) == -signal.SIGKILL
     assert_gone(directory, namespaces)
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -11,12 +13,15 @@ from ipaddress import IPv4Address, ip_address
 from pathlib import Path
 from typing import Any
 
+from e2e.wire import socket_of
+
 from trscaler_gen.inventory.model import Inventory, Node
 from trscaler_gen.lab import Lab
 
 VIP4 = ip_address("192.0.2.100")
 VIP6 = ip_address("2001:db8::100")
 VIPS = {4: VIP4, 6: VIP6}
+_SO_NETNS_COOKIE = 71  # <asm-generic/socket.h>, Linux 5.14; Python's socket module does not name it
 
 
 def inventory(count: int = 1, **keys: Any) -> Inventory:
@@ -62,13 +67,24 @@ def _told(process: Path) -> str:
     return ""
 
 
+def network_namespace(pid: int) -> int:
+    """The cookie of a process's network namespace; other than an inode's number it is never given again."""
+    with socket_of(pid, socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        cookie: bytes = sock.getsockopt(socket.SOL_SOCKET, _SO_NETNS_COOKIE, 8)
+    return int.from_bytes(cookie, sys.byteorder)
+
+
 def network_namespaces() -> set[int]:
     """The network namespaces that any process lives in."""
-    found = set()
+    pids = {}
     for process in Path("/proc").iterdir():
         if process.name.isdigit():
             with suppress(OSError):
-                found.add((process / "ns/net").stat().st_ino)
+                pids[(process / "ns/net").stat().st_ino] = int(process.name)
+    found = set()
+    for pid in pids.values():
+        with suppress(OSError):
+            found.add(network_namespace(pid))
     return found
 
 
