@@ -152,6 +152,16 @@ class NodePlan:
         return SERIAL_MARK | self.switch, SERIAL_MARK | (MAX_SERIAL + 1)
 
     @property
+    def lately_ms(self) -> int:
+        """How long after the last heartbeat of anybody a node takes the others for gone, not itself."""
+        return 2 * self.leases.peer_ms
+
+    @property
+    def unsure_ms(self) -> int:
+        """How long a node that may have been cut off waits for a heartbeat: an interval and a little more."""
+        return self.interval_ms + ROUNDING_MARGIN_MS
+
+    @property
     def abreast_ms(self) -> int:
         """How long the heartbeat of a peer of no higher serial shows that a change is still under way."""
         return max(ABREAST_MS, 3 * self.leases.peer_ms)

@@ -34,7 +34,7 @@ SWITCH=0
 TWO_PLACEMENTS=no
 PRESERVES=yes
 LEASE_MS=225
-TAG=3beffae0
+TAG=43142c67
 TABLE=trscaler_golden
 UNIT=trscaler-gen-golden
 # The host's own: its heartbeats come from it.
@@ -285,7 +285,7 @@ swap_transaction() {
     # A switch that was made under this number stays made; of another one nothing is known yet.
     read_word "$RUN/switch"
     if [ "$TWO_PLACEMENTS" = yes ] && [ "$WORD" != "$SWITCH" ]; then
-        printf 'flush set netdev %s switched\n' "$TABLE"
+        for name in switched pending; do printf 'flush set netdev %s %s\n' "$TABLE" "$name"; done
         lasting_elements
     fi
 }
@@ -675,17 +675,20 @@ await_member() {
 # What is open when a node is stopped is given time to end: its peers take what is new meanwhile. Asked by `down`,
 # and by systemd before it stops the heartbeats: whoever comes second does not wait again.
 leave() {
-    if [ "$PRESERVES" = no ] || [ -e "$RUN/left" ] || ! is_loaded || ! has_living_peer; then return 0; fi
+    if [ "$PRESERVES" = no ] || has_left_lately || ! is_loaded || ! has_living_peer; then return 0; fi
     if ! is_member alive && ! is_member draining; then return 0; fi
     wait_s=${1:-$DRAIN_BEFORE_STOP_S}
     [ "$wait_s" -le "$DRAIN_BEFORE_STOP_S" ] || wait_s=$DRAIN_BEFORE_STOP_S
     count_held
     if [ "$HELD" = 0 ] || [ "$wait_s" = 0 ]; then return 0; fi
     note "$HELD connections are here: waiting up to $wait_s s for them"
-    nft add element netdev "$TABLE" drained "{ $NODE_ID }" || return 0
+    # It ends by itself if nobody stops the node after all: Ctrl-C, a lost session, another change.
+    nft add element netdev "$TABLE" drained "{ $NODE_ID timeout $((wait_s + 15))s }" || return 0
     await_the_last
     : >"$RUN/left"
 }
+
+has_left_lately() { [ -n "$(find "$RUN/left" -mmin -2 2>/dev/null)" ]; }
 
 # Ends as well when all others drain: somebody must take what is new.
 await_the_last() {
@@ -1257,7 +1260,8 @@ drain() {
     [ "${1:-}" = force ] || has_living_peer ||
         die "no other node is alive: nobody would take new connections (drain force does it all the same)"
     write_down drained "$(date -u +%Y-%m-%dT%H:%M:%SZ)" || die "nothing was changed"
-    if ! nft add element netdev "$TABLE" drained "{ $NODE_ID }"; then
+    # Deleted first: `leave` may have put it there for a while only.
+    if ! { without_member drained && printf 'add element netdev %s drained { %s }\n' "$TABLE" "$NODE_ID"; } | nft -f -; then
         rm -f "$ROOT/drained"
         die "nft refuses it; nothing was changed"
     fi
