@@ -1,6 +1,7 @@
 """``make bench``: measure everything and write docs/benchmarks.md and docs/benchmarks.json.
 
-``--quick`` repeats less, at one heartbeat, and brings up no lab of 32 nodes.
+``--quick`` repeats less, at one heartbeat, and brings up no lab of 32 nodes. ``--only connections`` measures
+what happens to connections, and leaves all other figures as they are.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import tempfile
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from bench import build, changes, events, lab, machine, report, ruleset, spread
+from bench import build, changes, connections, events, lab, machine, packets, report, ruleset, spread
 
 DOCS = Path(__file__).parent.parent / "docs"
 
@@ -35,13 +36,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="less than two minutes")
     parser.add_argument("--output", type=Path, default=DOCS, help="folder for both files")
+    parser.add_argument("--only", choices=["connections"], help="only this part; the others' figures stay")
     parser.add_argument("--event-runs", type=int, help="how often each event is repeated")
     options = parser.parse_args()
     scope = QUICK if options.quick else FULL
     if options.event_runs:
         scope = replace(scope, event_runs=options.event_runs)
     with tempfile.TemporaryDirectory(prefix="trscaler-bench-", dir="/var/tmp") as folder:
-        results = measure(scope, Path(folder))
+        if options.only:
+            results = json.loads((options.output / "benchmarks.json").read_text())
+        else:
+            results = measure(scope, Path(folder))
+        results["connections"] = measure_connections(scope, Path(folder))
     options.output.mkdir(parents=True, exist_ok=True)
     (options.output / "benchmarks.json").write_text(json.dumps(results, indent=2) + "\n")
     (options.output / "benchmarks.md").write_text(report.markdown(results))
@@ -65,6 +71,16 @@ def measure(scope: Scope, folder: Path) -> dict[str, object]:
         say(f"events at {interval_ms} ms")
         rows = events.measure(interval_ms, scope.event_runs, folder)
         results.setdefault("events", []).extend(map(asdict, rows))  # type: ignore[attr-defined]
+    return results
+
+
+def measure_connections(scope: Scope, folder: Path) -> dict[str, object]:
+    """It takes longest, and may be measured alone: so it says itself what on."""
+    results: dict[str, object] = {"runs": scope.event_runs, "machine": machine.describe()}
+    say("packets")
+    results["packets"] = [asdict(row) for row in packets.measure(folder)]
+    say("connections")
+    results["rows"] = [asdict(row) for row in connections.measure(scope.event_runs, folder)]
     return results
 
 

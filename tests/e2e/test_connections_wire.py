@@ -19,6 +19,7 @@ from trscaler_gen.lab.responder import PORT
 from .cluster import Cluster, eventually
 from .connections import owner_of
 from .events import OTHERS, VICTIM
+from .segments import TCP, segment, sequence
 from .wire import (
     ICMP,
     ICMP6,
@@ -30,21 +31,15 @@ from .wire import (
     icmp,
     octets,
     own_mac,
-    pseudo_header,
     received,
     virtual_address,
     wired,
     with_checksum,
 )
 
-TCP = socket.IPPROTO_TCP
 FRAGMENT = 44  # IPv6's header of fragments (RFC 8200, 4.5)
 ROUTER = 251
 MTU = 1400
-PUSH_ACK = 0x18
-#: <linux/tcp.h>: to read a connection's sequence numbers
-TCP_REPAIR, TCP_REPAIR_QUEUE, TCP_QUEUE_SEQ = 19, 20, 21
-RECEIVED, SENT = 1, 2
 
 
 @dataclass
@@ -65,35 +60,20 @@ class Held:
         self.sock.sendall(b"who\n")
         return answers(self.sock, 1)[0].split()[0].decode()
 
-    def sequence(self) -> tuple[int, int]:
-        """The next byte's number here and there. The socket rests from now on."""
-        self.sock.setsockopt(TCP, TCP_REPAIR, 1)
-        numbers = []
-        for queue in (SENT, RECEIVED):
-            self.sock.setsockopt(TCP, TCP_REPAIR_QUEUE, queue)
-            numbers.append(self.sock.getsockopt(TCP, TCP_QUEUE_SEQ) & 0xFFFFFFFF)
-        return numbers[0], numbers[1]
+    @property
+    def port(self) -> int:
+        """The client's."""
+        return int(self.sock.getsockname()[1])
 
     def segment(self, payload: bytes) -> bytes:
         """The next segment that the client would send."""
-        sent, got = self.sequence()
-        port = self.sock.getsockname()[1]
-        return tcp(self.source, self.destination, (port, PORT), (sent, got), payload)
+        return segment((self.source, self.destination), (self.port, PORT), sequence(self.sock), payload)
 
     def quote(self) -> bytes:
         """The next packet that the holder would send."""
-        sent, got = self.sequence()
-        port = self.sock.getsockname()[1]
-        segment = tcp(self.destination, self.source, (PORT, port), (got, sent), b"")
-        return bytes(Packet(self.destination, self.source, TCP, segment))
-
-
-def tcp(
-    source: Address, destination: Address, ports: tuple[int, int], numbers: tuple[int, int], payload: bytes
-) -> bytes:
-    """A segment without options (RFC 9293, 3.1)."""
-    head = struct.pack("!HHIIBBHHH", *ports, *numbers, 5 << 4, PUSH_ACK, 512, 0, 0)
-    return with_checksum(head + payload, 16, pseudo_header(source, destination, TCP, 20 + len(payload)))
+        sent, got = sequence(self.sock)
+        answer = segment((self.destination, self.source), (PORT, self.port), (got, sent))
+        return bytes(Packet(self.destination, self.source, TCP, answer))
 
 
 def opened(wire: Wire, version: int) -> Held:
