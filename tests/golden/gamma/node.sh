@@ -1380,6 +1380,8 @@ health() {
 notify() {
     case ${3:-} in
         FAULT | STOP) give_up_lease ;;
+        # Who was asked for while the link was cut would be asked for again after a second only, and answers wait.
+        BACKUP | MASTER) ip neigh flush dev "$LINK" nud incomplete 2>/dev/null || : ;;
     esac
     mkdir -p "$RUN"
     printf '%s\n' "${3:-?}" >"$RUN/heartbeat" || :
