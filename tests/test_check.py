@@ -491,7 +491,7 @@ def test_ctrl_c_while_files_are_written_leaves_nothing(
     def interrupted(folder: Path, bundle: Bundle) -> None:
         written(folder, bundle)
         if bundle.node == "beta":
-            os.kill(os.getpid(), signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
 
     monkeypatch.setattr(files, "write_bundle", interrupted)
     assert build_here(monkeypatch, inventory, tmp_path / "out") == 130
@@ -506,7 +506,7 @@ def test_ctrl_c_between_two_renames_waits_for_the_last(
 
     def interrupted(staged: files.StagedBundles, name: str) -> None:
         replaced(staged, name)
-        os.kill(os.getpid(), signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
 
     monkeypatch.setattr(files.StagedBundles, "_replace", interrupted)
     assert build_here(monkeypatch, inventory, tmp_path / "out") == 130

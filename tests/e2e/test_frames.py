@@ -346,7 +346,6 @@ FORGERIES = [
     Forgery("routed", lambda p: replace(p, ttl=254)),
     Forgery("of a stranger", lambda p: replace(p, source=STRANGER)),
     Forgery("of an epoch that is over", lambda p: replace(p, identification=p.identification - 2)),
-    Forgery("of a switch that nobody began", lambda p: replace(p, identification=p.identification + 1)),
     Forgery("without a VRRP header", lambda p: replace(p, payload=b"")),
     Forgery("cut before the priority", lambda p: replace(p, payload=p.payload[:2])),
     Forgery("longer than its frame", lambda p: Cut(**vars(p))),
