@@ -104,7 +104,7 @@ def _connections(part: Mapping[str, Any]) -> str:
 200 connections that ask every 100 ms and 40 that rest for 2 s, over IPv4 and IPv6 from 100 sources each,
 and a new one every 5 ms; beside them 50 sources of each family send a probe every 100 ms. A heartbeat every
 {interval_ms} ms; four of five hosts are nodes. {_runs(part["runs"])} Load of the machine at the start:
-{part["machine"]["load before"]}. [What breaks, and why](connections.md).
+{part["machine"]["load before"]}. [What breaks, and why](packet-flow.md#what-breaks-all-the-same).
 
 - *slow*: answers after more than 150 ms; the opening counts
 - *late*: what the clients themselves did more than 10 ms after its time; *stall*: how long the machine stood
