@@ -31,6 +31,7 @@ PURE = [
     *(f"lock/{path.name}" for path in (PACKAGE / "lock").glob("*.py")),
     *(f"inventory/{path.name}" for path in (PACKAGE / "inventory").glob("*.py")),
     *(f"plan/{path.name}" for path in (PACKAGE / "plan").glob("*.py")),
+    "simulate/result.py",
 ]
 IMPURE_IMPORTS = {"os", "subprocess", "socket", "time", "random", "secrets", "tempfile", "paramiko", "rich"}
 
@@ -57,6 +58,7 @@ LAYERS = [
     {"bundle"},
     {"plan", "verdict", "history"},
     {"files", "lockfile"},
+    {"simulate"},
     {"pipeline", "check", "transport", "lab"},
     {"deploy"},
     {"console"},
