@@ -95,7 +95,7 @@ class Simulation:
     """All that was found out about one file of traffic and one cluster.
 
     ``records`` counts what was read, ``skipped`` (reason -> records) what of it was not for the cluster,
-    ``problems`` the first 20 of ``problem_count``. ``has`` are the measures that the file tells. ``families``:
+    ``problems`` the first 20 of ``problem_count``. ``has``: the measures that the file tells. ``families``:
     4 and 6 -> what was counted of them. ``seconds``: from the first packet to the last, None if not told.
     The first of ``scenarios`` is "as it is". ``notes`` are whole sentences that belong below the figures.
     """
