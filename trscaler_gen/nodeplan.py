@@ -186,6 +186,11 @@ class NodePlan:
         return tuple(sorted((self.vrid, *(peer.vrid for peer in self.peers))))
 
     @property
+    def peer_words(self) -> str:
+        """The other nodes as words NAME=ID for the node's script, in order of their ids."""
+        return " ".join(f"{peer.name}={peer.node_id}" for peer in self.peers)
+
+    @property
     def health_program(self) -> str:
         """The program of the health command; empty if there is none."""
         return self.health_command[0] if self.health_command else ""
