@@ -186,9 +186,10 @@ class NodePlan:
         return tuple(sorted((self.vrid, *(peer.vrid for peer in self.peers))))
 
     @property
-    def peer_words(self) -> str:
-        """The other nodes as words NAME=ID for the node's script, in order of their ids."""
-        return " ".join(f"{peer.name}={peer.node_id}" for peer in self.peers)
+    def node_words(self) -> str:
+        """All nodes of the cluster as words NAME=ID for the node's script, in order of their ids."""
+        ids = {self.node: self.node_id} | {peer.name: peer.node_id for peer in self.peers}
+        return " ".join(f"{name}={ids[name]}" for name in sorted(ids, key=ids.__getitem__))
 
     @property
     def health_program(self) -> str:

@@ -45,9 +45,8 @@ ADDRESSES='192.0.2.100 192.0.2.101 2001:db8::100'
 # As /proc/net/nf_conntrack writes them.
 LONG_ADDRESSES='192.0.2.100 192.0.2.101 2001:0db8:0000:0000:0000:0000:0000:0100'
 HAS_IPV6=yes
-# The other nodes: NAME=ID.
-PEERS='beta=2 gamma=3'
-# All of the cluster, this node's among them.
+# All of the cluster, this node's among them: NAME=ID, and VRRP ids.
+NODES='alpha=1 beta=2 gamma=3'
 VRIDS='70 71 72'
 HEALTH_PROGRAM=/usr/local/bin/app-ok
 DRAIN_BEFORE_STOP_S=30
@@ -1634,9 +1633,11 @@ look_for_age() {
 }
 
 say_peers() {
-    living=0 leaving=0
+    peers=0 living=0 leaving=0
     metric peer_heard gauge "Whether a heartbeat of this peer has come within its lease."
-    for peer in $PEERS; do
+    for peer in $NODES; do
+        [ "$peer" != "$NODE=$NODE_ID" ] || continue
+        peers=$((peers + 1))
         look_for_age "${peer#*=}"
         sample "$BIT" "peer=\"${peer%=*}\""
         look_for "${peer#*=}" "$ALIVE"
@@ -1645,12 +1646,12 @@ say_peers() {
         leaving=$((leaving + BIT))
     done
     metric lease_age_seconds gauge "Time since this peer was heard last; after a start, since it was taken for alive."
-    for peer in $PEERS; do
+    for peer in $NODES; do
         look_for_age "${peer#*=}"
-        [ -z "$AGE" ] || sample "$AGE" "peer=\"${peer%=*}\""
+        [ "$peer" = "$NODE=$NODE_ID" ] || [ -z "$AGE" ] || sample "$AGE" "peer=\"${peer%=*}\""
     done
     gauge lease_seconds 0.225 "Age at which a lease ends: its node is dead, and others have its buckets."
-    gauge peers 2 "Other nodes in the inventory."
+    gauge peers "$peers" "Other nodes in the inventory."
     gauge peers_alive "$living" "Peers that take their share of the traffic."
     gauge peers_draining "$leaving" "Peers that take no new connections and keep those they have."
 }
