@@ -1,5 +1,5 @@
 # make demo: see it work.  make test: all tests.  Both prepare the machine first (as root, on Debian 12 or Ubuntu 24.04).
-.PHONY: help setup demo test lint format bench bench-quick clean
+.PHONY: help setup demo test lint format bench bench-quick faults clean
 
 help:
 	@sed -n 's/^#: *//p' Makefile
@@ -34,6 +34,11 @@ bench: setup
 #: make bench-quick  less of the same in two minutes, into build/
 bench-quick: setup
 	.venv/bin/python -m bench --quick --output build
+
+#: make faults  random faults against a cluster under probes, SEED=1 TIME=60 NODES=4; or SCHEDULE=FILE again
+faults: setup
+	@cd tests && ../.venv/bin/python -m faults --seed $(or $(SEED),1) --time $(or $(TIME),60) --nodes $(or $(NODES),4) \
+		$(if $(SCHEDULE),--schedule "$(abspath $(SCHEDULE))")
 
 #: make clean   remove the virtual environment and the caches
 clean:

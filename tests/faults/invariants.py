@@ -1,0 +1,236 @@
+"""What must hold whatever happens, held against what was seen. Pure.
+
+- *One owner*: no packet is accepted by two nodes that hear each other's heartbeats.
+- *Lease*: no node accepts a packet later than one lease after its last heartbeat.
+- *Served*: every packet is accepted by a node, but for one lease and some slack after something happened to
+  the node that had its source, or gets it.
+- *Return*: once all faults are over every node serves again, and every packet has one answer.
+- *Verdict*: `status` says what is there at any moment.
+
+Who hears whom is not taken from the schedule but from the heartbeats that arrived. A stall of the machine
+excuses what it costs (see e2e/witness.py), and nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import combinations, groupby
+from typing import NamedTuple
+
+from e2e.witness import Span
+
+from .evidence import Evidence, Happened, Probe, leases, span_at
+
+#: set timeouts are kept in jiffies, and a frame is on its way for a moment
+_EXACT_S = 0.03
+#: two nodes that begin to hear each other have it settled by then
+_MEET_S = 0.05
+#: over one lease: a frame that one node waits for after it was alone, and what a busy machine adds
+_SLACK_S = 0.35
+
+
+class Violation(NamedTuple):
+    """What broke an invariant: when (s since the start), which one, and how."""
+
+    at_s: float
+    rule: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.at_s:7.2f} s  {self.rule}: {self.text}"
+
+
+class Cause(NamedTuple):
+    """Something after which packets of these nodes may be lost for a while."""
+
+    name: str
+    nodes: frozenset[str]
+    span: Span
+
+
+class Hole(NamedTuple):
+    """Probes of a source in a row that nobody answered, and who did before and after."""
+
+    source: int
+    asked_s: tuple[float, ...]
+    around: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Judge:
+    """The invariants, and one run's evidence."""
+
+    seen: Evidence
+
+    def violations(self) -> tuple[Violation, ...]:
+        """Everything that broke an invariant, first things first."""
+        found = [*self._two_owners(), *self._without_lease(), *self._unserved(), *self._calm()]
+        found += [self._violation(self.seen.calm_s, "return", text) for text in self.seen.unreturned]
+        wrong = [verdict for verdict in self.seen.verdicts if verdict.wrong]
+        found += [self._violation(verdict.at_s, "verdict", verdict.wrong) for verdict in wrong]
+        return tuple(sorted(found))
+
+    def _violation(self, at_s: float, rule: str, text: str) -> Violation:
+        return Violation(round(at_s - self.seen.started_s, 3), rule, text)
+
+    # --- who may answer -----------------------------------------------------------------------
+
+    @cached_property
+    def hearing(self) -> dict[tuple[str, str], list[Span]]:
+        """(who hears, whom) -> when."""
+        return {pair: leases(beats, self.seen.pace.lease_s) for pair, beats in self.seen.heard.items()}
+
+    @cached_property
+    def owning(self) -> dict[str, list[Span]]:
+        """When each node has a lease of its own."""
+        return {node: leases(beats, self.seen.pace.lease_s) for node, beats in self.seen.left.items()}
+
+    def _hear_each_other(self, one: str, other: str, at_s: float) -> bool:
+        for pair in ((one, other), (other, one)):
+            span = span_at(self.hearing.get(pair, []), at_s)
+            if span is None or at_s - span.start_s < _MEET_S or span.end_s - at_s < _EXACT_S:
+                return False
+        return True
+
+    def _two_owners(self) -> Iterator[Violation]:
+        for source, probe in self._probes():
+            for one, other in combinations(sorted(set(probe.nodes)), 2):
+                if self._hear_each_other(one, other, probe.asked_s):
+                    text = f"source {source} was answered by {one} and {other}, which hear each other"
+                    yield self._violation(probe.asked_s, "one owner", text)
+
+    def _without_lease(self) -> Iterator[Violation]:
+        for source, probe in self._probes():
+            for node in set(probe.nodes):
+                if not self._has_lease(node, probe.asked_s):
+                    text = f"source {source} was answered by {node}, which has sent no heartbeat for a lease"
+                    yield self._violation(probe.asked_s, "lease", text)
+
+    def _has_lease(self, node: str, at_s: float) -> bool:
+        moments = (at_s - _EXACT_S, at_s, at_s + _EXACT_S)
+        return any(span_at(self.owning.get(node, []), moment) for moment in moments)
+
+    # --- who must -----------------------------------------------------------------------------
+
+    @cached_property
+    def causes(self) -> tuple[Cause, ...]:
+        """Everything that happened, and every moment at which a node began or ceased to hear another."""
+        happened = [self._cause(item) for item in self.seen.happened if item.fault.kind != "ask"]
+        heard = [
+            Cause(f"{hearer} hears {sender}", frozenset((hearer, sender)), self._after(at_s, at_s, 0))
+            for (hearer, sender), spans in self.hearing.items()
+            for span in spans
+            for at_s in span
+        ]
+        return tuple(sorted((*happened, *heard), key=lambda cause: cause.span))
+
+    def _cause(self, item: Happened) -> Cause:
+        return Cause(
+            item.word, frozenset(item.fault.nodes), self._after(item.at_s, item.done_s, self._late_s(item))
+        )
+
+    def _late_s(self, item: Happened) -> float:
+        """By how much heartbeats can be late at this moment."""
+        begun = [other for other in self.seen.happened if other.fault.kind == "delay"]
+        meant = {other.fault for other in begun if other.at_s <= item.done_s}
+        return max((fault.amount / 1000 for fault in meant), default=0.0)
+
+    def _after(self, at_s: float, done_s: float, late_s: float) -> Span:
+        return Span(at_s - _EXACT_S, done_s + late_s + self.seen.pace.lease_s + _SLACK_S)
+
+    def _unserved(self) -> Iterator[Violation]:
+        for hole in self._holes():
+            causes = self.causes_of(hole)
+            if not causes:
+                strange = "and nothing happened to its node"
+                yield self._violation(hole.asked_s[0], "served", self._told(hole, strange))
+                continue
+            late = [at for at in hole.asked_s if not any(_within(at, cause.span) for cause in causes)]
+            if late:
+                why = f"also after a lease: {', '.join(dict.fromkeys(cause.name for cause in causes))}"
+                yield self._violation(late[0], "served", self._told(hole, why))
+
+    def _told(self, hole: Hole, why: str) -> str:
+        first, last = hole.asked_s[0], hole.asked_s[-1]
+        nodes = " and ".join(sorted(hole.around)) or "nobody"
+        return f"source {hole.source} of {nodes} had no answer for {last - first:.2f} s, {why}"
+
+    def causes_of(self, hole: Hole) -> tuple[Cause, ...]:
+        """What may have made a hole; nothing, if none of it concerns the nodes that had or got the source."""
+        first, last = hole.asked_s[0], hole.asked_s[-1]
+        meanwhile = [
+            cause for cause in self.causes if cause.span.start_s <= last and first <= cause.span.end_s
+        ]
+        concerned = any(not cause.nodes or cause.nodes & hole.around for cause in meanwhile)
+        return tuple(meanwhile) if concerned else ()
+
+    def _holes(self) -> Iterator[Hole]:
+        for source, probes in self.seen.sources.items():
+            served: tuple[str, ...] = ()
+            runs = [(lost, list(run)) for lost, run in groupby(probes, lambda probe: not probe.nodes)]
+            for (lost, run), (_, following) in zip(runs, [*runs[1:], (False, [])], strict=True):
+                if lost:
+                    asked = tuple(probe.asked_s for probe in run if not self._is_excused(probe.asked_s))
+                    after = following[0].nodes if following else ()
+                    if asked:
+                        yield Hole(source, asked, frozenset((*served, *after)))
+                else:
+                    served = run[-1].nodes
+
+    def _calm(self) -> Iterator[Violation]:
+        for source, probe in self._probes():
+            if probe.asked_s >= self.seen.calm_s and len(probe.nodes) != 1:
+                text = f"source {source} had {len(probe.nodes)} answers when all was well again"
+                yield self._violation(probe.asked_s, "return", text)
+
+    # --- figures ------------------------------------------------------------------------------
+
+    def longest_holes(self) -> dict[str, float]:
+        """Kind of fault -> the longest hole, in s, that only one event can have made."""
+        worst: dict[str, float] = {}
+        kinds = {item.word: item.fault.kind for item in self.seen.happened}
+        for hole in self._holes():
+            words = {cause.name for cause in self.causes_of(hole) if cause.name in kinds}
+            if len(words) == 1:
+                kind = kinds[words.pop()]
+                worst[kind] = max(worst.get(kind, 0.0), hole.asked_s[-1] - hole.asked_s[0])
+        return worst
+
+    def counts(self) -> tuple[int, int, int, int]:
+        """Probes, lost ones, ones that several nodes answered, and those of both that a stall excuses."""
+        probes = [probe for probes in self.seen.sources.values() for probe in probes]
+        lost = [probe for probe in probes if not probe.nodes]
+        doubled = [probe for probe in probes if len(probe.nodes) > 1]
+        excused = sum(self._is_excused(probe.asked_s) for probe in (*lost, *doubled))
+        return len(probes), len(lost), len(doubled), excused
+
+    def _probes(self) -> Iterator[tuple[int, Probe]]:
+        """Every probe since the start that no stall excuses, by source."""
+        for source, probes in self.seen.sources.items():
+            for probe in probes:
+                if probe.asked_s >= self.seen.started_s and not self._is_excused(probe.asked_s):
+                    yield source, probe
+
+    @cached_property
+    def _excused(self) -> list[Span]:
+        return merged(self.seen.pace.excused(self.seen.stalls))
+
+    def _is_excused(self, at_s: float) -> bool:
+        return span_at(self._excused, at_s) is not None
+
+
+def merged(spans: Iterable[Span]) -> list[Span]:
+    """The same times, in order and apart."""
+    apart: list[Span] = []
+    for span in sorted(spans):
+        if apart and span.start_s <= apart[-1].end_s:
+            apart[-1] = Span(apart[-1].start_s, max(apart[-1].end_s, span.end_s))
+        else:
+            apart.append(span)
+    return apart
+
+
+def _within(at_s: float, span: Span) -> bool:
+    return span.start_s <= at_s <= span.end_s

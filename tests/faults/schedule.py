@@ -1,0 +1,182 @@
+"""What happens to whom and when: a schedule, drawn from a seed. Pure: the same seed, the same schedule.
+
+A node has one fault of its own at a time; what happens to heartbeats on their way comes on top. At least one
+node on the client's side always keeps out of it: with nobody left there is nothing to find out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from random import Random
+from typing import Any
+
+#: after its end a fault's nodes are left alone for so long: they return
+REST_S = 1.5
+_FIRST_S = 0.5
+_TRIES = 50
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A fault: what its begin and its end are called, how long it lasts, and how much of it there is.
+
+    ``away``: its nodes may serve nobody meanwhile. ``own``: a node has only one such at a time.
+    """
+
+    begin: str
+    end: str
+    longest_s: float = 0.0
+    amounts: tuple[float, ...] = (0.0,)
+    unit: str = ""
+    away: bool = False
+    own: bool = True
+    weight: int = 2
+
+
+KINDS: Mapping[str, Kind] = {
+    "cut": Kind("cut", "mend", 5, (0, 1), away=True, weight=4),
+    "freeze": Kind("freeze", "thaw", 5, away=True, weight=3),
+    "kill": Kind("kill -9", "restart", 3, away=True, weight=3),
+    "stop": Kind("stop", "start", 3, away=True),
+    "flush": Kind("flush ruleset", "", 0, away=True, weight=3),
+    "drain": Kind("drain", "undrain", 4, away=True),
+    "memory": Kind("memory pressure", "memory free", 5, (4, 8, 16, 32), "MiB", away=True),
+    "clock": Kind("clock jumps", "clock back", 4, (-86400, -60, -1, 1, 60, 86400, 3e8), "s"),
+    "table": Kind("connection table full", "connection table free", 4, weight=1),
+    "loss": Kind("heartbeats lost", "heartbeats not lost", 6, (1, 5, 10, 20, 30), "%", own=False, weight=3),
+    "delay": Kind("heartbeats late", "heartbeats in time", 6, (20, 100, 300, 600), "ms", own=False, weight=3),
+    "one-way": Kind("heartbeats one way", "heartbeats both ways", 5, own=False, weight=3),
+    "split": Kind("switch split", "switch whole", 4, away=True, own=False),
+    "swap": Kind("swap", "", 0, own=False, weight=1),
+    "ask": Kind("status", "", 0, own=False, weight=2),
+}
+#: how often the whole cluster is concerned, at least so far apart
+_APART_S = {"swap": 12.0, "ask": 5.0, "split": 3.0, "table": 15.0}
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One fault. ``nodes``: whom it happens to; of "one-way", who is not heard and who does not hear."""
+
+    kind: str
+    start_s: float
+    end_s: float
+    nodes: tuple[str, ...]
+    amount: float = 0.0
+
+    def __str__(self) -> str:
+        kind = KINDS[self.kind]
+        much = f" {self.amount:g} {kind.unit}" if kind.unit else " without a sign" if self.amount else ""
+        return f"{kind.begin}{much} {' '.join(self.nodes)}".strip()
+
+    @property
+    def end(self) -> str:
+        """What its end is called; "" if it has none."""
+        word = KINDS[self.kind].end
+        return word and f"{word} {' '.join(self.nodes)}"
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """All faults of a run, by their begin; how many nodes there are, and the probes' family (4 or 6)."""
+
+    seed: int
+    seconds: float
+    nodes: int
+    family: int
+    faults: tuple[Fault, ...]
+
+    def prefix(self, until_s: float) -> Schedule:
+        """What had begun by then; it ends two seconds later."""
+        kept = tuple(fault for fault in self.faults if fault.start_s <= until_s)
+        return Schedule(self.seed, min(self.seconds, until_s + 2), self.nodes, self.family, kept)
+
+    def as_json(self) -> dict[str, Any]:
+        """All of it, as json.dumps takes it."""
+        return asdict(self)
+
+
+def from_json(document: Mapping[str, Any]) -> Schedule:
+    """The schedule of a file; raises ValueError if it is none."""
+    try:
+        faults = tuple(Fault(**{**item, "nodes": tuple(item["nodes"])}) for item in document["faults"])
+        schedule = Schedule(**{**document, "faults": faults})
+        _require(schedule)
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"not a schedule: {type(error).__name__} {error}") from error
+    return schedule
+
+
+def _require(schedule: Schedule) -> None:
+    names = node_names(schedule.nodes)
+    for fault in schedule.faults:
+        if fault.kind not in KINDS or not set(fault.nodes) <= set(names):
+            raise ValueError(f"not a schedule: {fault.kind} of {' '.join(fault.nodes)}")
+
+
+def node_names(count: int) -> tuple[str, ...]:
+    """n1 to nN."""
+    return tuple(f"n{number}" for number in range(1, count + 1))
+
+
+def draw(seed: int, seconds: float, nodes: int, kinds: Iterable[str] = KINDS) -> Schedule:
+    """A schedule of faults of these kinds, one begins every second or so."""
+    random = Random(seed)
+    family = random.choice((4, 6))
+    chosen = [name for name in KINDS if name in set(kinds)]
+    faults: list[Fault] = []
+    at_s = _FIRST_S
+    while at_s < seconds - 1:
+        fault = _drawn(random, chosen, node_names(nodes), at_s, seconds, faults)
+        if fault:
+            faults.append(fault)
+        at_s += random.uniform(0.1, 1.6)
+    return Schedule(seed, seconds, nodes, family, tuple(faults))
+
+
+def _drawn(
+    random: Random, kinds: list[str], names: tuple[str, ...], at_s: float, until_s: float, faults: list[Fault]
+) -> Fault | None:
+    """A fault that begins now and fits; None if none is found."""
+    for _ in range(_TRIES):
+        name = random.choices(kinds, [KINDS[each].weight for each in kinds])[0]
+        kind = KINDS[name]
+        lasts_s = random.uniform(0.2, kind.longest_s) if kind.longest_s else 0.0
+        end_s = round(min(at_s + lasts_s, until_s - 0.3), 2)
+        nodes = _whom(random, name, names)
+        fault = Fault(name, round(at_s, 2), end_s, nodes, random.choice(kind.amounts))
+        if _fits(fault, names, faults):
+            return fault
+    return None
+
+
+def _whom(random: Random, kind: str, names: tuple[str, ...]) -> tuple[str, ...]:
+    if kind in ("swap", "ask"):
+        return ()
+    count = {"one-way": 2, "split": random.randint(1, len(names) - 1)}.get(kind, 1)
+    return tuple(random.sample(names, count))
+
+
+def _fits(fault: Fault, names: tuple[str, ...], faults: list[Fault]) -> bool:
+    apart_s = _APART_S.get(fault.kind, 0.0)
+    if any(other.kind == fault.kind and fault.start_s - other.end_s < apart_s for other in faults):
+        return False
+    meanwhile = [other for other in faults if other.end_s + REST_S > fault.start_s]
+    if any(_exclude(fault, other) for other in meanwhile):
+        return False
+    away = {node for other in (*meanwhile, fault) if KINDS[other.kind].away for node in other.nodes}
+    return away < set(names)
+
+
+def _exclude(one: Fault, other: Fault) -> bool:
+    """Whether two faults at a time would be two of the same, or two of one node's own."""
+    both_own = KINDS[one.kind].own and KINDS[other.kind].own
+    return (both_own or one.kind == other.kind) and bool(set(one.nodes) & set(other.nodes))
+
+
+def moments(schedule: Schedule) -> Iterator[tuple[float, Fault, bool]]:
+    """When which fault begins (True) or ends, in order."""
+    begins = [(fault.start_s, fault, True) for fault in schedule.faults]
+    ends = [(fault.end_s, fault, False) for fault in schedule.faults if fault.end]
+    yield from sorted((*begins, *ends), key=lambda moment: moment[0])
