@@ -12,6 +12,7 @@ PACKAGE = Path(__file__).parent.parent / "trscaler_gen"
 #: modules that compute and touch nothing; inventory/load.py reads the one file it is given, by pathlib
 PURE = [
     "bundle.py",
+    "chart.py",
     "drift.py",
     "errors.py",
     "facts.py",
@@ -19,6 +20,7 @@ PURE = [
     "lineage.py",
     "mac.py",
     "nodeplan.py",
+    "page.py",
     "placement.py",
     "reweigh.py",
     "render.py",
@@ -31,7 +33,9 @@ PURE = [
     *(f"lock/{path.name}" for path in (PACKAGE / "lock").glob("*.py")),
     *(f"inventory/{path.name}" for path in (PACKAGE / "inventory").glob("*.py")),
     *(f"plan/{path.name}" for path in (PACKAGE / "plan").glob("*.py")),
+    "simulate/picture.py",
     "simulate/result.py",
+    "simulate/tell.py",
 ]
 IMPURE_IMPORTS = {"os", "subprocess", "socket", "time", "random", "secrets", "tempfile", "paramiko", "rich"}
 
@@ -49,7 +53,7 @@ DOORS = {
 LAYERS = [
     {"errors", "facts", "secret"},
     {"drift"},
-    {"mac", "jhash", "placement", "reweigh"},
+    {"mac", "jhash", "placement", "reweigh", "chart", "page"},
     {"inventory"},
     {"lock"},
     {"lineage", "sight"},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import signal
@@ -13,6 +14,7 @@ from pathlib import Path
 
 from trscaler_gen.bundle import MANIFEST, Bundle, manifest_heading
 from trscaler_gen.errors import OperationError
+from trscaler_gen.inventory.text import printable
 
 
 @dataclass(frozen=True)
@@ -91,13 +93,13 @@ def write_bundle(folder: Path, bundle: Bundle) -> None:
             file.write(content)
 
 
-def replace_file(path: Path, content: bytes) -> None:
-    """Replace a file, or what a link leads to, by one of mode 0600; raises OSError.
+def replace_file(path: Path, content: bytes, mode: int = 0o600) -> None:
+    """Replace a file, or what a link leads to, by one of this mode; raises OSError.
 
     A power cut leaves the old file or the new one.
     """
     place = path.resolve()
-    with _written_beside(place, content) as written:
+    with _written_beside(place, content, mode) as written:
         written.replace(place)
         _sync_directory(place.parent)
 
@@ -139,6 +141,45 @@ def write_secret(path: Path, text: str) -> None:
     except OSError as error:
         hint = "free the space or the path, and say it again"
         raise OperationError(f"cannot write {path}: {error.strerror}", hint) from error
+
+
+def write_open(path: Path, content: bytes) -> None:
+    """Write a file that others may read, as far as the umask lets them; raises OperationError.
+
+    A device or a pipe is written to; whatever else is there is replaced, whole or not at all.
+    """
+    with _refusal_told(path):
+        if path.exists() and not path.is_file():
+            path.write_bytes(content)
+        else:
+            replace_file(path, content, 0o666 & ~_umask())
+
+
+def require_place(path: Path) -> None:
+    """Raise OperationError where a file cannot be written in any case, before there is anything to write."""
+    with _refusal_told(path):
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        if not path.resolve().parent.is_dir():
+            raise FileNotFoundError(errno.ENOENT, "there is no such folder")
+        if not os.access(path if path.exists() else path.resolve().parent, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+
+@contextmanager
+def _refusal_told(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        hint = "name a file in a folder that is there, with room and leave to write"
+        raise OperationError(f"cannot write {printable(str(path))}: {error.strerror}", hint) from error
+
+
+def _umask() -> int:
+    """Reading it takes setting it (umask(2))."""
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
 
 
 def _is_bundle(folder: Path, cluster: str) -> bool:

@@ -1,4 +1,4 @@
-"""Lay node plans out as the files of a node: the only module that knows jinja2.
+"""Lay node plans out as the files of a node, and pictures as pages: the only module that knows jinja2.
 
 Templates decide nothing: no arithmetic, no defaults, an undefined name is an error.
 """
@@ -14,7 +14,9 @@ from pathlib import Path
 import jinja2
 
 from trscaler_gen import __version__
+from trscaler_gen.chart import Figure
 from trscaler_gen.nodeplan import NodePlan, Rank
+from trscaler_gen.page import Page
 
 _RULESET = "ruleset.nft.j2"
 #: the other files of the bundle -> template
@@ -89,16 +91,28 @@ def render_node(plan: NodePlan) -> dict[str, bytes]:
     return {name: text.encode() for name, text in texts.items()}
 
 
+def render_page(page: Page) -> bytes:
+    """Lay a page out as one HTML file that needs no other."""
+    template = _environment(autoescape=True).get_template("page.html.j2")
+    return template.render(page=page, version=__version__).encode()
+
+
+def render_figure(figure: Figure) -> bytes:
+    """Lay a figure out as an SVG file with colours for light and dark."""
+    return _environment(autoescape=True).get_template("figure.svg.j2").render(figure=figure).encode()
+
+
 def _render(template: str, facts: Mapping[str, object], *, tag: str) -> str:
     return _environment().get_template(template).render(facts, tag=tag)
 
 
 @cache
-def _environment() -> jinja2.Environment:
+def _environment(*, autoescape: bool = False) -> jinja2.Environment:
+    """Shell and nft text is quoted by the filters below; HTML and SVG are escaped wholly."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(template_folder()),
         undefined=jinja2.StrictUndefined,
-        autoescape=False,  # shell and nft text: quoted by the filters below
+        autoescape=autoescape,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,

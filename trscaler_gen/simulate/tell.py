@@ -1,0 +1,141 @@
+"""What a simulation comes to, in words and numbers that its views share. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from trscaler_gen.simulate.result import MEASURES, Counts, HeavyClient, NodeShare, Scenario, Simulation
+
+_UNITS = ((10**15, "PB"), (10**12, "TB"), (10**9, "GB"), (10**6, "MB"), (10**3, "kB"))
+_MINUTE_S, _HOUR_S, _DAY_S = 60, 3600, 86400
+
+
+@dataclass(frozen=True)
+class Load:
+    """What a node carries against its share by weight; ``ratio`` is 1 where they are the same."""
+
+    node: str
+    share: float
+    expected: float
+
+    @property
+    def ratio(self) -> float:
+        return self.share / self.expected
+
+
+def measures(simulation: Simulation) -> tuple[str, ...]:
+    """What the file tells, in the order of views."""
+    return tuple(measure for measure in MEASURES if measure in simulation.has)
+
+
+def share(counts: Counts, total: Counts, measure: str) -> float | None:
+    """A part of the whole; None where the whole is nothing."""
+    whole = total.of(measure)
+    return counts.of(measure) / whole if whole else None
+
+
+def fullest(scenario: Scenario, total: Counts, measure: str) -> Load | None:
+    """The living node that carries the most for its weight; None without traffic."""
+    loads = list(_loads(scenario.shares, total, measure))
+    return max(loads, key=lambda load: load.ratio, default=None)
+
+
+def _loads(shares: tuple[NodeShare, ...], total: Counts, measure: str) -> Iterator[Load]:
+    for node in shares:
+        part = share(node.counts, total, measure)
+        if node.alive and node.expected and part is not None:
+            yield Load(node.name, part, node.expected)
+
+
+# --- sentences -------------------------------------------------------------------------------------------
+
+
+def headline(simulation: Simulation) -> str:
+    """The one thing to know: which node would carry the most for its weight."""
+    scenario = simulation.scenarios[0]
+    loads = {measure: fullest(scenario, simulation.total, measure) for measure in measures(simulation)}
+    found = [(load.ratio, measure, load) for measure, load in loads.items() if load]
+    if not found:
+        return f"Nothing in {simulation.traffic} is for {simulation.cluster}."
+    _, measure, load = max(found, key=lambda one: one[0])
+    return (
+        f"{load.node} carries the most for its weight: {percent(load.share)} of the {measure}, "
+        f"{percent(load.expected)} by weight ({times(load.ratio)})."
+    )
+
+
+def heavy_sentence(client: HeavyClient) -> str:
+    """What a client that is too much for one node's share means."""
+    measure, part = max(client.shares.items(), key=lambda one: one[1])
+    begin = f"{client.address} alone is {percent(part)} of the {measure}"
+    if len(client.nodes) == 1:
+        return f"{begin}: its node, {client.nodes[0]}, carries at least {percent(part)}."
+    return f"{begin}: it speaks to several addresses, and {', '.join(client.nodes)} share it."
+
+
+def read_sentence(simulation: Simulation) -> str:
+    """How much was counted."""
+    total = simulation.total
+    told = {"flows": f"{number(total.flows)} flows", "packets": f"{number(total.packets)} packets"}
+    parts = [told.get(measure) or size(total.bytes) for measure in measures(simulation)]
+    during = "" if simulation.seconds is None else f" in {duration(simulation.seconds)}"
+    return ", ".join(parts) + during
+
+
+def families_sentence(simulation: Simulation) -> str:
+    """How much of it is of which family; nothing where there is one only."""
+    families = {family: counts for family, counts in simulation.families.items() if counts.flows}
+    if len(families) < 2:
+        return ""
+    parts = [f"IPv{family} {number(counts.flows)} flows" for family, counts in sorted(families.items())]
+    return ", ".join(parts)
+
+
+def skipped_lines(skipped: Mapping[str, int]) -> list[str]:
+    """Why records were left out, the most frequent reason first."""
+    ranked = sorted(skipped.items(), key=lambda one: (-one[1], one[0]))
+    return [f"{number(count)}: {reason}" for reason, count in ranked if count]
+
+
+def more_problems(simulation: Simulation) -> str:
+    """How many problems are not listed; nothing where all are."""
+    more = simulation.problem_count - len(simulation.problems)
+    return f"and {number(more)} more" if more > 0 else ""
+
+
+# --- numbers ---------------------------------------------------------------------------------------------
+
+
+def percent(part: float | None) -> str:
+    """A share, 0 to 1; "-" where there is nothing of which it could be a part."""
+    return "-" if part is None else f"{100 * part:.1f} %"
+
+
+def times(ratio: float) -> str:
+    """How many times as much."""
+    return f"\N{MULTIPLICATION SIGN}{ratio:.2f}"
+
+
+def number(count: int) -> str:
+    """A number with its thousands apart."""
+    return f"{count:,}"
+
+
+def size(count: int) -> str:
+    """Bytes, in powers of 1000."""
+    for unit, word in _UNITS:
+        if count >= unit:
+            return f"{count / unit:.3g} {word}" if count < 999.5 * unit else f"{count / unit:.0f} {word}"
+    return f"{count} bytes"
+
+
+def duration(seconds: float) -> str:
+    """A time, in one or two units."""
+    if seconds < _MINUTE_S:
+        return f"{seconds:.3g} s"
+    if seconds < _HOUR_S:
+        return f"{int(seconds // _MINUTE_S)} min {int(seconds % _MINUTE_S)} s"
+    if seconds < _DAY_S:
+        return f"{int(seconds // _HOUR_S)} h {int(seconds % _HOUR_S // _MINUTE_S)} min"
+    return f"{int(seconds // _DAY_S)} d {int(seconds % _DAY_S // _HOUR_S)} h"
