@@ -275,7 +275,7 @@ def workplace(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("page", [ROOT / "README.md", DOCS / "guide.md"], ids=name_of)
+@pytest.mark.parametrize("page", [ROOT / "README.md", DOCS / "guide.md", DOCS / "explain.md"], ids=name_of)
 def test_examples_do_what_they_show(page: Path, workplace: Path) -> None:
     found = examples(page.read_text())
     assert found, "no example is marked to be run"
@@ -283,7 +283,7 @@ def test_examples_do_what_they_show(page: Path, workplace: Path) -> None:
         run_example(block, workplace)
 
 
-@pytest.mark.parametrize("page", [ROOT / "README.md", DOCS / "guide.md"], ids=name_of)
+@pytest.mark.parametrize("page", [ROOT / "README.md", DOCS / "guide.md", DOCS / "explain.md"], ids=name_of)
 def test_examples_that_can_run_are_run(page: Path) -> None:
     assert unproven_commands(page.read_text()) == []
 
@@ -476,7 +476,8 @@ def commands() -> dict[str, click.Command]:
 @pytest.mark.parametrize("words", sorted(commands()))
 def test_every_option_is_documented(words: str) -> None:
     told = "".join(
-        path.read_text() for path in (ROOT / "README.md", DOCS / "guide.md", DOCS / "operations.md")
+        path.read_text()
+        for path in (ROOT / "README.md", DOCS / "guide.md", DOCS / "operations.md", DOCS / "explain.md")
     )
     options = [option for option in commands()[words].params if isinstance(option, click.Option)]
     names = [max(option.opts, key=len) for option in options]

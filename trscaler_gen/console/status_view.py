@@ -61,11 +61,11 @@ def show_status(status: ClusterStatus, console: Console | None = None) -> None:
         (headline, _STYLES[verdict.state]),
         *((f"  {text}", "") for text in _reasons(status)),
     ):
-        for line in _wrapped(printable(redact(text)), console):
+        for line in wrapped(printable(redact(text)), console):
             console.print(Text(line, style), soft_wrap=True)
 
 
-def _wrapped(text: str, console: Console) -> list[str]:
+def wrapped(text: str, console: Console) -> list[str]:
     """Lines for a terminal, continued further in; a pipe gets one."""
     if not console.is_terminal:
         return [text]
