@@ -17,6 +17,7 @@ PURE = [
     "errors.py",
     "explain.py",
     "facts.py",
+    "glance.py",
     "jhash.py",
     "lineage.py",
     "mac.py",
@@ -30,6 +31,7 @@ PURE = [
     "history.py",
     "sight.py",
     "verdict.py",
+    "watching.py",
     "deploy/preflight.py",
     "transport/known_hosts.py",
     *(f"lock/{path.name}" for path in (PACKAGE / "lock").glob("*.py")),
@@ -54,7 +56,7 @@ DOORS = {
 #: from the bottom up; a module imports only from its own layer and those below
 LAYERS = [
     {"errors", "facts", "secret"},
-    {"drift"},
+    {"drift", "glance"},
     {"mac", "jhash", "placement", "reweigh", "chart", "page"},
     {"inventory"},
     {"packetlines"},
@@ -66,6 +68,7 @@ LAYERS = [
     {"plan", "verdict", "history", "explain"},
     {"files", "lockfile"},
     {"simulate"},
+    {"watching"},
     {"pipeline", "check", "transport", "lab"},
     {"deploy"},
     {"console"},

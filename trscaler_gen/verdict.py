@@ -86,7 +86,8 @@ class Verdict:
     does ``several``, by their owners' names. ``owned`` counts every node's buckets, None where that cannot be
     told. ``faults`` and ``doubts`` are sentences that name nodes; ``notes`` are what an operator should know
     of a cluster that is well. ``ill`` are the nodes with a fault or a doubt of their own, and what it is;
-    ``disagreements`` those of the faults that lie between nodes.
+    ``disagreements`` those of the faults that lie between nodes. ``accepted`` are the buckets of the nodes of
+    which that can be told.
     """
 
     state: State
@@ -102,6 +103,7 @@ class Verdict:
     notes: tuple[str, ...] = ()
     ill: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     disagreements: tuple[str, ...] = ()
+    accepted: Mapping[str, Sequence[int]] = field(default_factory=dict)
 
     @property
     def all_owned_once(self) -> bool:
@@ -134,6 +136,7 @@ def judge(members: Sequence[Member]) -> Verdict:
         notes=_grouped(members, scene.notes_of),
         ill={name: texts for name, texts in own.items() if texts},
         disagreements=disagreements,
+        accepted={member.name: scene.accepted[member.name] for member in members},
     )
 
 

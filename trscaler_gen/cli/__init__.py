@@ -25,6 +25,7 @@ VERBS = {
     "undrain": "trscaler_gen.cli.undrain",
     "rolling": "trscaler_gen.cli.rolling",
     "status": "trscaler_gen.cli.status",
+    "watch": "trscaler_gen.cli.watch",
     "history": "trscaler_gen.cli.history",
     "explain": "trscaler_gen.cli.explain",
     "lock": "trscaler_gen.cli.lock",

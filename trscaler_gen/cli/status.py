@@ -49,7 +49,7 @@ def command(inventories: tuple[Path, ...], as_json: bool, accept_new: bool, para
 
     Example: trscaler-gen status inventory/lab.yaml
     """
-    clusters = _clusters(expand(inventories))
+    clusters = read_clusters(expand(inventories))
     statuses = survey_clusters(clusters, parallel=parallel, on_new_key=tell_new_key if accept_new else None)
     for number, status in enumerate(statuses):
         if as_json:
@@ -84,7 +84,8 @@ class Cluster:
         return mine | {name: node.address for name, node in self.departed.items()}
 
 
-def _clusters(paths: Sequence[Path]) -> tuple[Cluster, ...]:
+def read_clusters(paths: Sequence[Path]) -> tuple[Cluster, ...]:
+    """Read inventories and their locks; raises InputError if one is not valid."""
     inventories = [load_inventory(path) for path in paths]
     names = [inventory.cluster for inventory in inventories]
     return tuple(
@@ -95,7 +96,7 @@ def _clusters(paths: Sequence[Path]) -> tuple[Cluster, ...]:
 
 def read_cluster(path: Path) -> Cluster:
     """Read one inventory and its lock; raises InputError if the inventory is not valid."""
-    (cluster,) = _clusters([path])
+    (cluster,) = read_clusters([path])
     return cluster
 
 
@@ -132,7 +133,7 @@ def survey_clusters(
         for cluster in clusters
         for name in cluster.addresses
     }
-    aims = {key: _aim(cluster, name) for key, (cluster, name) in keys.items()}
+    aims = {key: aim_of(cluster, name) for key, (cluster, name) in keys.items()}
     reach = {
         cluster.label: connector(cluster.inventory, cluster.departed, on_new_key) for cluster in clusters
     }
@@ -141,7 +142,7 @@ def survey_clusters(
         cluster, name = keys[key]
         return reach[cluster.label](name)
 
-    known = {digest: lock for cluster in clusters for digest, lock in _known_lock(cluster).items()}
+    known = {digest: lock for cluster in clusters for digest, lock in known_lock(cluster).items()}
     with (
         Watch() as watch,
         surveying(
@@ -163,13 +164,14 @@ def _quietly(watch: Watch, is_quiet: bool) -> Callable[[Event], None]:
     return watch.on_event if sys.stderr.isatty() and not is_quiet else lambda event: None
 
 
-def _aim(cluster: Cluster, name: str) -> Aim:
+def aim_of(cluster: Cluster, name: str) -> Aim:
+    """How a node is to be asked."""
     bundle = cluster.bundles.get(name)
     link = cluster.inventory.link_of(name) if name in cluster.inventory.nodes else "lo"
     return Aim(cluster.inventory.cluster, name, link, bundle.generation if bundle else "")
 
 
-def _known_lock(cluster: Cluster) -> dict[str, Lock]:
+def known_lock(cluster: Cluster) -> dict[str, Lock]:
     """The lock that up-to-date nodes run, which then need not be fetched."""
     if cluster.lock is None:
         return {}

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
-import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
-from trscaler_gen.bundle import LOCK
 from trscaler_gen.deploy.fleet import Event, Fleet, Interrupted, Phase
+from trscaler_gen.deploy.locks import Locks
 from trscaler_gen.deploy.node import observe
 from trscaler_gen.deploy.preflight import NO_PERMISSION, not_root
 from trscaler_gen.deploy.scripts import script
-from trscaler_gen.errors import InputError, NodeError
+from trscaler_gen.errors import NodeError
 from trscaler_gen.facts import ROOT, Facts
 from trscaler_gen.history import NodeHistory, parse_node
-from trscaler_gen.lock import Lock, parse_lock
+from trscaler_gen.lock import Lock
 
 if TYPE_CHECKING:  # paramiko is imported by those who connect
     from trscaler_gen.transport import Connection
@@ -28,7 +26,6 @@ T = TypeVar("T")
 #: to as many nodes connections stay open from one question to the next
 MAX_OPEN = 64
 
-_FETCH_TIMEOUT_S = 60.0
 _HISTORY_TIMEOUT_S = 30.0
 
 
@@ -75,9 +72,7 @@ class Survey:
     def __init__(self, fleet: Fleet, aims: Mapping[str, Aim], locks: Mapping[str, Lock]) -> None:
         self._fleet = fleet
         self._aims = aims
-        self._locks = dict(locks)
-        self._being_fetched: set[str] = set()
-        self._guard = threading.Lock()
+        self._locks = Locks(locks)
 
     def observe(self, keys: Iterable[str] | None = None) -> dict[str, Facts | NodeError]:
         """Read the facts of all nodes, or of some, and every lock that one of them runs."""
@@ -89,7 +84,7 @@ class Survey:
 
     def lock_of(self, facts: Facts) -> Lock | None:
         """The lock by which a node's generation was built; None: it has none, or it could not be read."""
-        return self._locks.get(facts.listed.get(LOCK, ""))
+        return self._locks.of(facts)
 
     def _ask(self, task: Callable[[str, Connection], T], keys: Iterable[str]) -> dict[str, T | NodeError]:
         is_large = len(self._aims) > MAX_OPEN
@@ -103,32 +98,8 @@ class Survey:
         facts = observe(aim.node, connection, cluster=aim.cluster, link=aim.link, generation=aim.generation)
         if facts.uid != 0:
             raise not_root(aim.node)
-        self._learn_lock(aim, facts, connection)
+        self._locks.learn(aim.cluster, facts, connection)
         return facts
-
-    def _learn_lock(self, aim: Aim, facts: Facts, connection: Connection) -> None:
-        """Fetch the lock from the first node that has it; where that fails, the next one tries.
-
-        What a node runs and who it sees is worth telling without it, so a failure is none of the node's.
-        """
-        digest = facts.listed.get(LOCK, "")
-        if not digest or not self._claim(digest):
-            return
-        try:
-            lock = _fetch_lock(aim.cluster, facts.generation, digest, connection)
-        except NodeError:
-            lock = None
-        with self._guard:
-            self._being_fetched.discard(digest)
-            if lock is not None:
-                self._locks[digest] = lock
-
-    def _claim(self, digest: str) -> bool:
-        with self._guard:
-            if digest in self._locks or digest in self._being_fetched:
-                return False
-            self._being_fetched.add(digest)
-            return True
 
     def _history(self, key: str, connection: Connection) -> NodeHistory:
         aim = self._aims[key]
@@ -147,15 +118,3 @@ class Survey:
                 stderr=done.stderr,
             )
         return parse_node(done.stdout)
-
-
-def _fetch_lock(cluster: str, generation: str, digest: str, connection: Connection) -> Lock | None:
-    """The lock in a generation; None where it is not the one that the generation was built with."""
-    path = f"{ROOT}/{cluster}/generations/{generation}/{LOCK}"
-    content = connection.fetch(("cat", path), timeout_s=_FETCH_TIMEOUT_S)
-    if hashlib.sha256(content).hexdigest() != digest:
-        return None
-    try:
-        return parse_lock(content.decode(), path)
-    except (InputError, UnicodeDecodeError):
-        return None
