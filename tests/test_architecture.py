@@ -37,6 +37,10 @@ PURE = [
     *(f"lock/{path.name}" for path in (PACKAGE / "lock").glob("*.py")),
     *(f"inventory/{path.name}" for path in (PACKAGE / "inventory").glob("*.py")),
     *(f"plan/{path.name}" for path in (PACKAGE / "plan").glob("*.py")),
+    *(
+        f"simulate/{name}.py"
+        for name in ("blocks", "decode", "hashing", "judge", "pcap", "pcapng", "tally", "whatif")
+    ),
     "simulate/picture.py",
     "simulate/result.py",
     "simulate/tell.py",

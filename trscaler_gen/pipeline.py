@@ -34,9 +34,22 @@ def compile_inventory(path: Path) -> Compiled:
     """Compile the inventory at ``path`` against the lock beside it; raises InputError."""
     text = read_inventory(path)
     inventory = parse_inventory(text, str(path))
-    before = read_lock(lock_path(path))
-    lock = reconcile(inventory, before, seed=draw_seed(), like=_lock_like(path, inventory))
+    before, lock = _locks(path, inventory, draw_seed())
     return _compiled(text.decode(), inventory, lock_path(path), lock, before)
+
+
+def lock_of(path: Path, *, seed: int) -> tuple[Inventory, Lock | None, Lock]:
+    """The inventory, its lock as it was read, and the lock as a build would write it; raises InputError.
+
+    ``seed`` is used only where there is no lock yet.
+    """
+    inventory = load_inventory(path)
+    return inventory, *_locks(path, inventory, seed)
+
+
+def _locks(path: Path, inventory: Inventory, seed: int) -> tuple[Lock | None, Lock]:
+    before = read_lock(lock_path(path))
+    return before, reconcile(inventory, before, seed=seed, like=_lock_like(path, inventory))
 
 
 def compile_text(path: Path, text: str, *, lock: Lock, lock_before: Lock | None) -> Compiled:

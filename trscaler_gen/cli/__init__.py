@@ -26,6 +26,7 @@ VERBS = {
     "rolling": "trscaler_gen.cli.rolling",
     "status": "trscaler_gen.cli.status",
     "watch": "trscaler_gen.cli.watch",
+    "simulate": "trscaler_gen.cli.simulate",
     "history": "trscaler_gen.cli.history",
     "explain": "trscaler_gen.cli.explain",
     "lock": "trscaler_gen.cli.lock",
