@@ -86,7 +86,8 @@ def _changed(inventory: Inventory, lock: Lock, change: Change) -> Inventory:
         _require(name, nodes, "weight")
         node = inventory.nodes[name]
         nodes[name] = node.model_copy(update={"weight": _node(node.address, weight, name).weight})
-    taken = {*(node.address for node in (*nodes.values(), *lock.retired)), *inventory.virtual_addresses}
+    taken: set[object] = {node.address for node in nodes.values()} | {node.address for node in lock.retired}
+    taken |= set(inventory.virtual_addresses)
     for name, weight in change.add.items():
         if name in nodes:
             raise ValueError(f"add: {name} is a node already")
