@@ -6,8 +6,16 @@ cd tests && python -m simulate.samples
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
+from io import StringIO
+from pathlib import Path
 
+from rich.console import Console
+
+from trscaler_gen.console.simulate_view import show_simulation
+from trscaler_gen.render import render_figure
+from trscaler_gen.simulate.picture import figure_of
 from trscaler_gen.simulate.result import (
     MEASURES,
     Alternative,
@@ -18,6 +26,13 @@ from trscaler_gen.simulate.result import (
     Scenario,
     Simulation,
 )
+
+ROOT = Path(__file__).parent.parent.parent
+GOLDEN = ROOT / "tests" / "golden-simulate"
+PICTURE = ROOT / "docs" / "images" / "simulate.svg"
+
+#: file name's end -> width, whether it is a terminal
+VIEWS = {"80.ansi": (80, True), "160.ansi": (160, True), "txt": (80, False)}
 
 
 def counts(flows: int, per_flow: int = 20, size: int = 700) -> Counts:
@@ -201,3 +216,25 @@ def hostile() -> Simulation:
 
 
 SAMPLES = {"two": two, "four": four, "many": many, "empty": empty, "hostile": hostile}
+
+
+def view(simulation: Simulation, end: str) -> str:
+    width, is_terminal = VIEWS[end]
+    file = StringIO()
+    colours = "standard" if is_terminal else None
+    console = Console(file=file, width=width, force_terminal=is_terminal, color_system=colours)  # type: ignore[arg-type]
+    show_simulation(simulation, console)
+    return file.getvalue()
+
+
+def main() -> None:
+    GOLDEN.mkdir(exist_ok=True)
+    for name, sample in SAMPLES.items():
+        for end in VIEWS:
+            (GOLDEN / f"{name}.{end}").write_text(view(sample(), end))
+    PICTURE.write_bytes(render_figure(figure_of(four())))
+    sys.stdout.write(f"{len(SAMPLES)} simulations\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -13,8 +13,9 @@ from typing import BinaryIO
 
 import click
 
+from trscaler_gen.cli.pictures import STDOUT, check_pictures, html_option, svg_option, write_pictures
 from trscaler_gen.console.reading_view import ReadingView
-from trscaler_gen.console.simulate_view import show
+from trscaler_gen.console.simulate_view import show_simulation
 from trscaler_gen.errors import OperationError
 from trscaler_gen.inventory.model import Inventory
 from trscaler_gen.inventory.text import printable
@@ -52,6 +53,8 @@ _EXAMPLE_SEED = 0x5EED0001
     help="Count all packets as if sent to the cluster, not only those to its addresses or its MAC.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, on one line.")
+@html_option
+@svg_option
 def command(
     inventory: Path,
     traffic: Path,
@@ -61,6 +64,8 @@ def command(
     is_together: bool,
     any_destination: bool,
     as_json: bool,
+    html: Path | None,
+    svg: Path | None,
 ) -> None:
     """Say what recorded traffic would be for each node; no node is asked, nothing is changed.
 
@@ -70,16 +75,20 @@ def command(
 
     Example: trscaler-gen simulate inventory/lab.yaml --traffic web.pcap --down n2
     """
+    if as_json and STDOUT in (html, svg):
+        raise click.UsageError("--json and a picture cannot both go to standard output")
+    check_pictures(html, svg)
     wanted, before, lock = lock_of(inventory, seed=_EXAMPLE_SEED)
     states = _states(wanted, lock, _changes(down, add, weight, is_together))
     log = ReadLog()
     tallied = _count(traffic, lock, _wanted(wanted, lock, any_destination), log)
     notes = _notes(inventory, wanted, before, lock, tallied, any_destination)
     found = judge(wanted, states, tallied, log, printable(str(traffic)), notes)
+    is_taken = write_pictures(found, html, svg)
     if as_json:
         click.echo(json.dumps(simulation_as_json(found)))
-    else:
-        show(found)
+    elif not is_taken:
+        show_simulation(found)
     sys.exit(1 if found.problem_count or not found.total.flows else 0)
 
 

@@ -15,9 +15,10 @@ from trscaler_gen.simulate.tell import (
     headline,
     heavy_sentence,
     measures,
-    more_problems,
+    moved_sentence,
     number,
     percent,
+    problem_sentence,
     share,
     size,
     times,
@@ -54,10 +55,10 @@ def page_of(simulation: Simulation) -> Page:
     blocks = (view.shares(), view.heavy(), view.changes(), view.others(), view.left_out())
     return Page(
         title=printable(f"{simulation.cluster}: who would get what of {simulation.traffic}"),
-        headline=printable(headline(simulation)),
+        headline=_sentence(headline(simulation)),
         facts=view.facts(),
         blocks=tuple(block for block in blocks if block is not None),
-        notes=tuple(map(printable, simulation.notes)),
+        notes=tuple(map(_sentence, simulation.notes)),
         footer="A flow is one pair of source and destination address: ports are not hashed.",
     )
 
@@ -70,7 +71,7 @@ def figure_of(simulation: Simulation) -> Figure:
         [panel.chart for panel in block.panels],
         title=printable(f"{simulation.cluster}: who would get what of {simulation.traffic}"),
         description=" ".join(
-            (printable(headline(simulation)), *(panel.description for panel in block.panels))
+            (printable(headline(simulation)), *(f"{each.title}: {each.description}" for each in block.panels))
         ),
         keys=block.keys,
     )
@@ -134,7 +135,7 @@ class _View:
         return Block(
             name=f"change{at}",
             heading=printable(scenario.name),
-            sentences=(f"Moves {self._moved(scenario)}.",),
+            sentences=(_sentence(f"Moves {moved_sentence(scenario, self.simulation)}."),),
             keys=_CHANGE_KEYS,
             panels=self._panels(
                 f"change{at}", lambda measure: self._node_rows(scenario, measure, before), scenario.name
@@ -150,7 +151,7 @@ class _View:
         return Block(
             name="heavy",
             heading="Clients that no hash can split",
-            sentences=tuple(printable(heavy_sentence(client)) for client in clients[:_MOST_SENTENCES]),
+            sentences=tuple(_sentence(heavy_sentence(client)) for client in clients[:_MOST_SENTENCES]),
             keys=(Key("fill", "share of one client"),),
             panels=self._panels("heavy", lambda measure: [_client_row(each, measure) for each in clients]),
             table=self._heavy_table(clients),
@@ -183,14 +184,7 @@ class _View:
             name="left-out",
             heading="What was not counted",
             table=Table("Records left out", ("reason", "records"), tuple(rows)) if rows else None,
-            parts=(Block("problems", self._problem_heading(), table=unread),) if problems else (),
-        )
-
-    def _problem_heading(self) -> str:
-        count = self.simulation.problem_count
-        told = "1 record could not be read" if count == 1 else f"{number(count)} records could not be read"
-        return (
-            f"{told}, the first {len(self.simulation.problems)}:" if more_problems(self.simulation) else told
+            parts=(Block("problems", problem_sentence(simulation), table=unread),) if problems else (),
         )
 
     # --- charts --------------------------------------------------------------------------------------
@@ -301,15 +295,13 @@ class _View:
         heading = ("", *(f"fullest in {measure}" for measure in self.measures), "better")
         return Table("The fullest node, hashed otherwise", heading, tuple(rows))
 
-    def _moved(self, scenario: Scenario) -> str:
-        parts = [
-            f"{percent(share(scenario.moved, self.simulation.total, measure))} of the {measure}"
-            for measure in self.measures
-        ]
-        return ", ".join(parts)
-
     def _part(self, node: NodeShare, measure: str) -> float | None:
         return share(node.counts, self.simulation.total, measure)
+
+
+def _sentence(text: str) -> str:
+    """A line of prose, in which a number stays with its sign."""
+    return printable(text).replace(" %", "\N{NO-BREAK SPACE}%")
 
 
 def _load_row(name: str, worst: Mapping[str, float], measure: str, mark: float) -> Row:

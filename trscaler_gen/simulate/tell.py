@@ -98,10 +98,20 @@ def skipped_lines(skipped: Mapping[str, int]) -> list[str]:
     return [f"{number(count)}: {reason}" for reason, count in ranked if count]
 
 
-def more_problems(simulation: Simulation) -> str:
-    """How many problems are not listed; nothing where all are."""
-    more = simulation.problem_count - len(simulation.problems)
-    return f"and {number(more)} more" if more > 0 else ""
+def problem_sentence(simulation: Simulation) -> str:
+    """How much could not be read, and whether all of it is listed."""
+    count, listed = simulation.problem_count, len(simulation.problems)
+    told = "1 record could not be read" if count == 1 else f"{number(count)} records could not be read"
+    return f"{told}; the first {listed}" if count > listed else told
+
+
+def moved_sentence(scenario: Scenario, simulation: Simulation) -> str:
+    """What of the traffic would go to another node."""
+    parts = [
+        f"{percent(share(scenario.moved, simulation.total, measure))} of the {measure}"
+        for measure in measures(simulation)
+    ]
+    return ", ".join(parts)
 
 
 # --- numbers ---------------------------------------------------------------------------------------------
