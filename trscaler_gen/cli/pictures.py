@@ -7,6 +7,8 @@ from pathlib import Path
 
 import click
 
+from trscaler_gen.cli import forget_output
+from trscaler_gen.errors import OperationError
 from trscaler_gen.files import require_place, write_open
 from trscaler_gen.inventory.text import printable
 from trscaler_gen.render import render_figure, render_page
@@ -45,9 +47,19 @@ def write_pictures(simulation: Simulation, html: Path | None, svg: Path | None) 
 
 def _write(path: Path, content: bytes) -> None:
     if path == STDOUT:
-        sys.stdout.buffer.write(content)
-        sys.stdout.buffer.flush()
+        _print(content)
         return
     verb = "replaced" if path.is_file() else "written"
     write_open(path, content)
     click.echo(f"{printable(str(path))}: {verb}", err=True)
+
+
+def _print(content: bytes) -> None:
+    try:
+        sys.stdout.buffer.write(content)
+        sys.stdout.buffer.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        forget_output()
+        raise OperationError(f"cannot write to standard output: {error.strerror}") from None
