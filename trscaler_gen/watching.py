@@ -28,6 +28,8 @@ from trscaler_gen.verdict import Member, State, Verdict, judge, named
 HISTORY = 120
 #: events that are kept
 LOG = 1000
+#: what a node said is worth nothing any more when its next answer is as late as this
+TOO_LATE_S = 6.0
 #: pictures in a row that may go untold while trouble takes its shape
 MAX_HELD_BACK = 2
 
@@ -36,16 +38,21 @@ MAX_HELD_BACK = 2
 class Sighting:
     """What is known of a node; all empty: it has not answered yet.
 
-    ``glance`` and ``before`` are its last two quick looks. ``is_fresh``: it has answered in time for this
-    picture. ``error`` says why nothing is known of it any more.
+    ``glance`` and ``before`` are its last two quick looks, ``late_s`` is how long the next answer has been
+    waited for (0: it is there). ``error`` says why nothing is known of it any more.
     """
 
     facts: Facts | None = None
     lock: Lock | None = None
     glance: Glance | None = None
     before: Glance | None = None
-    is_fresh: bool = False
+    late_s: float = 0.0
     error: NodeError | None = None
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether it has answered in time for this picture."""
+        return self.facts is not None and self.late_s == 0.0
 
 
 class NodeState(StrEnum):
@@ -158,13 +165,14 @@ def _members(nodes: Sequence[Member], sightings: Mapping[str, Sighting]) -> list
     members = [
         replace(node, facts=sightings[node.name].facts, lock=sightings[node.name].lock) for node in nodes
     ]
-    fresh = [m for m in members if m.facts and sightings[m.name].is_fresh]
-    return [
-        m
-        if m.facts and (m in fresh or not fresh or _hearers(m, fresh))
-        else replace(m, facts=None, lock=None)
-        for m in members
-    ]
+    fresh = [m for m in members if sightings[m.name].is_fresh]
+    lost = {m.name for m in members if not _counts_still(m, sightings[m.name], fresh)}
+    return [replace(m, facts=None, lock=None) if m.name in lost else m for m in members]
+
+
+def _counts_still(member: Member, seen: Sighting, fresh: Sequence[Member]) -> bool:
+    """Whether what a node said last is to be taken for true."""
+    return seen.is_fresh or (seen.late_s <= TOO_LATE_S and (not fresh or bool(_hearers(member, fresh))))
 
 
 def _hearers(member: Member, others: Iterable[Member]) -> list[str]:

@@ -106,7 +106,7 @@ class Lookout:
                 raise post.bug
             seen = post.sighting
             lock = self._locks.of(seen.facts) if seen.facts else None
-            found[key] = replace(seen, lock=lock, is_fresh=post.is_idle and seen.facts is not None)
+            found[key] = replace(seen, lock=lock, late_s=post.late_s)
         return found
 
     def _open(self, key: str) -> Connection:
@@ -136,19 +136,26 @@ class _Post:
         self._whole_at = 0.0
         self._failures = 0
         self._not_before = 0.0
+        self._asked_s = 0.0
         self._is_asked = threading.Event()
         self._is_over = False
         threading.Thread(target=self._work, daemon=True, name=f"look-{key}").start()
 
     def ask(self) -> None:
         """Let the thread look, unless it still does, or the node has just failed."""
-        if time.monotonic() >= self._not_before:
+        if self.is_idle and time.monotonic() >= self._not_before:
+            self._asked_s = time.monotonic()
             self._is_asked.set()
 
     @property
     def is_idle(self) -> bool:
         """Whether no answer is waited for."""
         return not self._is_asked.is_set()
+
+    @property
+    def late_s(self) -> float:
+        """How long an answer has been waited for by now."""
+        return 0.0 if self.is_idle else time.monotonic() - self._asked_s
 
     def close(self) -> None:
         """Hang up; the thread ends when it notices."""
@@ -170,8 +177,7 @@ class _Post:
 
     def _look(self) -> None:
         try:
-            session = self._open()
-            facts, glance = self._see(session)
+            facts, glance = self._see_at_last()
             seen, self._failures = self.sighting, 0
             before = seen.glance if seen.glance and seen.glance.uptime_s < glance.uptime_s else seen.before
             self.sighting = Sighting(facts, glance=glance, before=before)
@@ -184,17 +190,27 @@ class _Post:
         except Exception as error:
             self.bug = None if self._is_over else error
 
+    def _see_at_last(self) -> tuple[Facts, Glance]:
+        """A connection of old that fails says little of the node: only a new one does."""
+        if self._session is not None:
+            try:
+                return self._see(self._session)
+            except NodeError:
+                self._hang_up()
+                if self._is_over:
+                    raise
+        return self._see(self._open())
+
     def _hang_up(self) -> None:
         connection, self._connection, self._session, self._facts = self._connection, None, None, None
         if connection is not None:
             connection.close()
 
     def _open(self) -> Session:
-        if self._session is None:
-            self._connection = self._connect(self._key)
-            argv = ("sh", "-c", script("glance.sh"), "sh", f"{ROOT}/{self._aim.cluster}")
-            words = (table_name(self._aim.cluster), script("observe.sh"), self._aim.link, "", *TOOLS)
-            self._session = self._connection.start((*argv, *words))
+        self._connection = self._connect(self._key)
+        argv = ("sh", "-c", script("glance.sh"), "sh", f"{ROOT}/{self._aim.cluster}")
+        words = (table_name(self._aim.cluster), script("observe.sh"), self._aim.link, "", *TOOLS)
+        self._session = self._connection.start((*argv, *words))
         return self._session
 
     def _see(self, session: Session) -> tuple[Facts, Glance]:
@@ -237,9 +253,14 @@ class _Post:
         deadline = time.monotonic() + timeout_s
         session.send(f"{question}\n".encode())
         lines: list[str] = []
-        while (line := session.read_line(max(0.0, deadline - time.monotonic()))) != "end\n":
+        while (line := session.read_line(_left_s(deadline))) != "end\n":
             if not line or len(lines) > _MAX_LINES:
                 said = (session.stderr.strip() or "without a word").splitlines()[-1]
                 raise NodeError(self._aim.node, f"it stopped answering: {said}")
             lines.append(line)
         return "".join(lines)
+
+
+def _left_s(deadline: float) -> float:
+    """Rounded, for it is told when it is over."""
+    return round(max(0.0, deadline - time.monotonic()), 1)
