@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_verdict import lock, member
 
@@ -197,7 +197,7 @@ def test_nodes_that_go_over_together_are_one_event() -> None:
     assert event.text == "n1, n2, n3, n4: went over to the newer placement"
 
 
-# --- rates ---------------------------------------------------------------------------------------------------
+# --- rates ------------------------------------------------------------------------------------------
 
 
 def rate(before: Glance | None, now: Glance) -> float | None:
@@ -242,7 +242,7 @@ def test_the_peer_that_has_waited_longest_tells_the_age() -> None:
     assert [node.age_ms for node in now.nodes] == [20, 400, None, None]
 
 
-# --- whatever happens ----------------------------------------------------------------------------------------
+# --- whatever happens -------------------------------------------------------------------------------
 
 
 @st.composite
@@ -266,7 +266,8 @@ def any_look(draw: st.DrawFn) -> dict[str, Sighting]:
     }
 
 
-@given(st.lists(any_look(), max_size=8))
+@settings(max_examples=60)
+@given(st.lists(any_look(), max_size=6))
 def test_buckets_never_change_hands_twice_in_one_telling(looks: list[dict[str, Sighting]]) -> None:
     chronicle = Chronicle()
     for look in looks:
@@ -276,6 +277,7 @@ def test_buckets_never_change_hands_twice_in_one_telling(looks: list[dict[str, S
         assert all(event.text and event.cluster == "web" for event in events)
 
 
+@settings(max_examples=30)
 @given(st.lists(any_look(), max_size=4))
 def test_a_look_like_the_last_one_is_no_event(looks: list[dict[str, Sighting]]) -> None:
     chronicle = Chronicle()
