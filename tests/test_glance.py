@@ -78,8 +78,8 @@ def test_leases_tell_how_long_ago_a_node_was_heard() -> None:
 
 def test_facts_are_refreshed_by_it() -> None:
     facts = refreshed(FACTS, parse_glance(SAID + SETS))
-    assert (facts.serving, facts.joining, facts.alive) == (True, True, {1, 2, 10})
-    assert (facts.peers_draining, facts.accepted, facts.dropped) == ({3}, 120, 360)
+    assert (facts.serving, facts.joining, facts.alive) == (True, True, frozenset({1, 2, 10}))
+    assert (facts.peers_draining, facts.accepted, facts.dropped) == (frozenset({3}), 120, 360)
     assert (facts.deployer, facts.since) == ("alice@host", "2026-11-23T07:00:00Z")
     assert facts.placement == "only"
 

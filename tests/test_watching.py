@@ -179,7 +179,7 @@ def test_a_node_between_drained_and_serving_is_not_lost() -> None:
     ],
 )
 def test_what_a_node_says(changes: dict[str, object], what: What, words: str) -> None:
-    changed = seen(n2=sighting(2, **changes))
+    changed = seen(n2=sighting(2, **changes))  # type: ignore[arg-type]
     events = [event for event in told(changed, changed) if event.what is what]
     assert [event.node for event in events] == ["n2"]
     assert words in events[0].text
