@@ -34,6 +34,8 @@ _MOST_LABEL = 0.36
 _LEGEND_LINE = 20.0
 _BETWEEN = 28.0
 _MARGIN = 12.0
+#: the room for "100 %" beside a distribution
+_LEVELS = 48.0
 #: size of the text of a figure's title
 _TITLE = 15.0
 #: the room for the sample before an entry of a legend
@@ -102,7 +104,7 @@ class Stroke:
 
 
 @dataclass(frozen=True)
-class Path:
+class Curve:
     """A line of a distribution; ``style`` is its class, by which its colour and its dashes are chosen."""
 
     d: str
@@ -121,20 +123,20 @@ class Bar:
 
 @dataclass(frozen=True)
 class Chart:
-    """Everything to draw, in drawing order: grid, bars, paths, strokes, labels."""
+    """Everything to draw, in drawing order: grid, bars, curves, strokes, labels."""
 
     width: float
     height: float
     grid: tuple[Stroke, ...]
     bars: tuple[Bar, ...]
-    paths: tuple[Path, ...]
+    curves: tuple[Curve, ...]
     strokes: tuple[Stroke, ...]
     labels: tuple[Label, ...]
 
 
 @dataclass(frozen=True)
 class Key:
-    """An entry of a legend: ``kind`` is "fill", "excess", "before", "mark" or the class of a path."""
+    """An entry of a legend: ``kind`` is "fill", "excess", "before", "mark" or the class of a curve."""
 
     kind: str
     text: str
@@ -189,7 +191,7 @@ def bars(
     plan = _BarPlan.of([*rows, *beside], width)
     laid = list(plan.lay(rows))
     bottom = plan.first_y + sum(one.height for one in laid)
-    ticks = ticks_to(plan.top, most=max(2, int(plan.plot / _TICK)))
+    ticks = ticks_to(plan.top, most=max(3, int(plan.plot / _TICK)))
     grid = tuple(
         Stroke(plan.x(tick), _r(plan.first_y - 4), plan.x(tick), _r(bottom), "axis" if not tick else "grid")
         for tick in ticks
@@ -200,7 +202,7 @@ def bars(
         height=_r(bottom + _AXIS),
         grid=grid,
         bars=tuple(one.bar for one in laid),
-        paths=(),
+        curves=(),
         strokes=tuple(one.mark for one in laid if one.mark),
         labels=(
             Label(plan.left, 14.0, heading, style="heading"),
@@ -307,7 +309,7 @@ def distribution(
     """
     values = [value for one in series for value in one.values]
     scale = _log_scale(values) if axis == "log" else _linear_scale(values)
-    plot = Box(46.0, _HEADING, width - 46.0 - 24.0, height - _HEADING - _AXIS)
+    plot = Box(_LEVELS, _HEADING, width - _LEVELS - _BETWEEN, height - _HEADING - _AXIS)
     bottom = plot.y + plot.height
     levels = [(part, _r(bottom - part * plot.height)) for part in (0.0, 0.25, 0.5, 0.75, 1.0)]
     across = [(tick, _r(plot.x + scale.part(tick) * plot.width)) for tick in scale.ticks]
@@ -322,13 +324,13 @@ def distribution(
             *(Stroke(x, plot.y, x, _r(bottom), "grid") for _, x in across),
         ),
         bars=(),
-        paths=tuple(
-            Path(_steps(one.values, scale, plot), f"series{number}") for number, one in enumerate(series, 1)
+        curves=tuple(
+            Curve(_steps(one.values, scale, plot), f"series{number}") for number, one in enumerate(series, 1)
         ),
         strokes=(),
         labels=(
             Label(plot.x, 14.0, heading, style="heading"),
-            *(Label(plot.x - 6, y + 4, f"{part:.0%}", "end", "quiet") for part, y in levels),
+            *(Label(plot.x - 6, y + 4, f"{100 * part:.0f} %", "end", "quiet") for part, y in levels),
             *(Label(x, _r(bottom + 14), tick_text(tick), "middle", "quiet") for tick, x in across),
         ),
     )
@@ -361,7 +363,7 @@ def _log_scale(values: Sequence[float]) -> _Scale:
 
 
 def _steps(values: Sequence[float], scale: _Scale, plot: Box) -> str:
-    """A path that goes right, then up; of the steps within half a unit the last one counts."""
+    """A line that goes right, then up; of the steps within half a unit the last one counts."""
     ranked = sorted(values)
     bottom = plot.y + plot.height
     drawn = [f"M{_r(plot.x + scale.part(ranked[0]) * plot.width)} {_r(bottom)}"]
@@ -373,7 +375,6 @@ def _steps(values: Sequence[float], scale: _Scale, plot: Box) -> str:
     for end in (*ends, len(ranked)):
         x = _r(plot.x + scale.part(ranked[end - 1]) * plot.width)
         drawn.append(f"H{x}V{_r(bottom - end / len(ranked) * plot.height)}")
-    drawn.append(f"H{_r(plot.x + plot.width)}")
     return "".join(drawn)
 
 
@@ -455,7 +456,7 @@ def _fitting(text: str, width: float) -> int:
 
 
 def ticks_to(top: float, *, most: int) -> tuple[float, ...]:
-    """Round numbers from 0 up to ``top``: at most ``most`` steps of 1, 2 or 5 times a power of ten."""
+    """Round numbers from 0 up to ``top``: at most ``most`` (from 3 on) steps of 1, 2 or 5 x 10^n."""
     least = top / most
     power = 10.0 ** math.floor(math.log10(least))
     step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= least * (1 - 1e-9))

@@ -96,7 +96,11 @@ def test_a_full_standard_output_is_told(traffic: Path) -> None:
     assert done.stderr == "error: cannot write to standard output: No space left on device\n"
 
 
-def test_a_device_stays_a_device(traffic: Path) -> None:
-    """Replaced by a file, /dev/null would be lost to everybody."""
-    assert simulate(traffic, "--html", "/dev/null").returncode == 0
-    assert Path("/dev/null").is_char_device()
+def test_a_pipe_stays_a_pipe(traffic: Path) -> None:
+    """Replaced by a file, whoever reads it would wait for ever, and /dev/null would be lost to everybody."""
+    pipe = traffic.with_name("pipe")
+    os.mkfifo(pipe)
+    with subprocess.Popen(["cat", pipe], stdout=subprocess.PIPE) as reader:
+        assert simulate(traffic, "--svg", pipe).returncode == 0
+        read, _ = reader.communicate(timeout=300)
+    assert read.startswith(b"<svg") and pipe.is_fifo()
