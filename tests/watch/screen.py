@@ -79,7 +79,7 @@ class Screen:
 
 
 class Seat:
-    """Somebody who sits before ``trscaler-gen`` on a terminal, in a session of its own."""
+    """Somebody who sits before a command on a terminal, in a session of its own."""
 
     def __init__(self, argv: list[str], *, width: int = 80, height: int = 24, **env: str) -> None:
         self.screen = Screen(width, height)
@@ -95,7 +95,7 @@ class Seat:
             for number in (0, 1, 2):
                 os.dup2(self._theirs, number)
             words = {"TERM": "xterm-256color", "LC_ALL": "C.UTF-8", "TZ": "UTC", **env}
-            os.execve(sys.executable, [sys.executable, "-m", "trscaler_gen", *argv], {**os.environ, **words})
+            os.execve(argv[0], argv, {**os.environ, **words})
 
     def __enter__(self) -> Seat:
         return self
@@ -128,15 +128,6 @@ class Seat:
     def await_words(self, *words: str) -> list[str]:
         """Wait until all words are on the screen."""
         return self.await_screen(lambda lines: all(word in "\n".join(lines) for word in words), str(words))
-
-    def await_stop(self) -> None:
-        """Wait until the command has stopped, as by a Ctrl-Z."""
-
-        def is_stopped() -> bool:
-            pid, status = os.waitpid(self.pid, os.WNOHANG | os.WUNTRACED)
-            return pid == self.pid and os.WIFSTOPPED(status)
-
-        self._until(is_stopped, "it has stopped")
 
     def await_end(self) -> int:
         """Wait for the end; answers the exit status, negative for a signal."""
@@ -173,6 +164,6 @@ class Seat:
 
 @contextmanager
 def seated(*argv: str, width: int = 80, height: int = 24, **env: str) -> Iterator[Seat]:
-    """Run a command line on a terminal; it is gone at the end, whatever happens."""
-    with Seat(list(argv), width=width, height=height, **env) as seat:
+    """Run ``trscaler-gen`` on a terminal; it is gone at the end, whatever happens."""
+    with Seat([sys.executable, "-m", "trscaler_gen", *argv], width=width, height=height, **env) as seat:
         yield seat

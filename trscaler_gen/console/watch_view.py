@@ -161,7 +161,7 @@ def _head(scene: Scene, view: View, width: int) -> Iterator[Text]:
         max(0, width - len(when) - 2), overflow="ellipsis" if not view.is_ascii else "crop", pad=True
     )
     yield Text.assemble(title, "  ", (when, "dim"))
-    yield Text(_summary(scene, view), "dim")
+    yield Text(_summary(scene, view, is_wide=width >= _WIDE), "dim")
     for text in scene.remarks:
         yield Text(_clean(text), "yellow")
     if len(scene.pictures) == 1:
@@ -198,7 +198,7 @@ def _health(picture: Picture) -> Text:
     return Text(headline(picture), style)
 
 
-def _summary(scene: Scene, view: View) -> str:
+def _summary(scene: Scene, view: View, *, is_wide: bool) -> str:
     nodes = [node for picture in scene.pictures for node in picture.nodes]
     words = [
         f"{count} {word}"
@@ -208,12 +208,13 @@ def _summary(scene: Scene, view: View) -> str:
     accepted = sum(picture.accepted_pps for picture in scene.pictures)
     dropped = sum(picture.dropped_pps for picture in scene.pictures)
     leases = sorted({picture.lease_ms for picture in scene.pictures if picture.lease_ms})
-    lease = f", leases of {', '.join(map(str, leases))} ms" if leases else ""
-    turned = ", reversed" if view.is_reversed else ""
-    return (
-        f"{', '.join(words)}; {_amount(accepted)} packets/s, {_amount(dropped)} dropped{lease};"
-        f" by {view.order.value}{turned}"
-    )
+    parts = [
+        ", ".join(words),
+        f"{_amount(accepted)} packets/s{f', {_amount(dropped)} dropped' if is_wide else ''}",
+        *([f"lease {', '.join(map(str, leases))} ms"] if leases else []),
+        f"by {view.order.value}{', reversed' if view.is_reversed else ''}",
+    ]
+    return "; ".join(parts)
 
 
 def _faults(picture: Picture, width: int) -> Iterator[Text]:
@@ -368,11 +369,12 @@ def _log(scene: Scene, view: View, width: int, room: int) -> Iterator[Text]:
         return
     lines: list[Text] = []
     for event in reversed(scene.log):
-        lines = [*_event_lines(event, view, width, several=len(scene.pictures) > 1), *lines]
-        if len(lines) >= room - 1:
+        before = [*_event_lines(event, view, width, several=len(scene.pictures) > 1)]
+        if lines and len(before) + len(lines) > room - 1:
             break
+        lines = [*before, *lines]
     yield Text(("events " + "-" * width)[:width], "dim")
-    yield from lines[len(lines) - (room - 1) if len(lines) > room - 1 else 0 :]
+    yield from lines[: room - 1]
 
 
 def _event_lines(event: Event, view: View, width: int, *, several: bool) -> Iterator[Text]:
