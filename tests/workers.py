@@ -10,7 +10,7 @@ from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
 #: one worker's, all of them, in their order
-TOGETHER = "tests/e2e"
+TOGETHER = ("tests/e2e/", "tests/faults/")
 
 
 class Scheduling(LoadScopeScheduling):  # type: ignore[misc]  # it has no types
@@ -18,7 +18,7 @@ class Scheduling(LoadScopeScheduling):  # type: ignore[misc]  # it has no types
 
     def _split_scope(self, nodeid: str) -> str:
         path = nodeid.partition("::")[0]
-        return TOGETHER if path.startswith(f"{TOGETHER}/") else path
+        return TOGETHER[0] if path.startswith(TOGETHER) else path
 
 
 @pytest.hookimpl(optionalhook=True)

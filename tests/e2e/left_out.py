@@ -1,4 +1,4 @@
-"""Nodes that run their own ruleset with rules left out, to see what those rules are for."""
+"""Nodes that run their own ruleset with rules left out or altered, to see what those rules are for."""
 
 from __future__ import annotations
 
@@ -16,13 +16,20 @@ FILES = ("ruleset.nft", "node.sh")
 
 @contextmanager
 def without(cluster: Cluster, rule: str) -> Iterator[None]:
-    """All nodes run their rules without the lines in which ``rule``, a regular expression, is found.
+    """All nodes run their rules without the lines in which ``rule``, a regular expression, is found."""
+    with altered(cluster, rf"^.*(?:{rule}).*\n", ""):
+        yield
+
+
+@contextmanager
+def altered(cluster: Cluster, words: str, instead: str) -> Iterator[None]:
+    """All nodes run their rules with other words for those that a regular expression finds.
 
     They come and go by an ordinary swap: nothing else happens to the cluster, and no watcher mends it.
     """
     before = {node: generation(cluster, node) for node in cluster.lab.nodes}
     for node in cluster.lab.nodes:
-        stage_twin(cluster, node, before[node], rule)
+        stage_twin(cluster, node, before[node], words, instead)
         swap(cluster, node, TWIN)
     try:
         yield
@@ -41,15 +48,14 @@ def swap(cluster: Cluster, node: str, folder: str) -> None:
     assert "swapped" in cluster.lab.exec(node, ["sh", f"{folder}/node.sh", "swap"]).stdout
 
 
-def stage_twin(cluster: Cluster, node: str, folder: str, rule: str) -> None:
+def stage_twin(cluster: Cluster, node: str, folder: str, words: str, instead: str) -> None:
     """Maps are named after the ruleset that they come from: another ruleset needs other names."""
     files = {name: cluster.lab.exec(node, ["cat", f"{folder}/{name}"]).stdout for name in FILES}
-    lines = files["ruleset.nft"].splitlines(keepends=True)
-    kept = [line for line in lines if not re.search(rule, line)]
-    assert len(kept) < len(lines), f"no rule has {rule}"
-    files["ruleset.nft"] = "".join(kept)
+    changed, times = re.subn(words, instead, files["ruleset.nft"], flags=re.MULTILINE)
+    assert times, f"no rule has {words}"
+    files["ruleset.nft"] = changed
     (tag,) = set(re.findall(r"^TAG=(\w+)$", files["node.sh"], re.MULTILINE))
+    other = hashlib.sha256((words + instead).encode()).hexdigest()[: len(tag)]
     cluster.lab.exec(node, ["cp", "-a", folder, TWIN])
     for name, text in files.items():
-        changed = text.replace(tag, hashlib.sha256(rule.encode()).hexdigest()[: len(tag)])
-        cluster.lab.exec(node, ["sh", "-c", 'cat >"$0"', f"{TWIN}/{name}"], input=changed)
+        cluster.lab.exec(node, ["sh", "-c", 'cat >"$0"', f"{TWIN}/{name}"], input=text.replace(tag, other))

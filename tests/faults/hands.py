@@ -123,29 +123,38 @@ class Hands:
         self.lab.mend(fault.nodes[0])
 
     def _begin_freeze(self, fault: Fault) -> None:
-        self.sh(fault.nodes[0], f"kill -STOP {DAEMONS}")
+        self.sh(fault.nodes[0], f"kill -STOP {DAEMONS} || :")
 
     def _end_freeze(self, fault: Fault) -> None:
-        self.sh(fault.nodes[0], f"kill -CONT {DAEMONS}")
+        self.sh(fault.nodes[0], f"kill -CONT {DAEMONS} || :")
 
     def _begin_kill(self, fault: Fault) -> None:
-        self.sh(fault.nodes[0], f"kill -9 {DAEMONS}")
+        self.sh(fault.nodes[0], f"kill -9 {DAEMONS} || :")
 
     def _end_kill(self, fault: Fault) -> None:
         self.start(fault.nodes[0])
 
     def _begin_stop(self, fault: Fault) -> None:
-        self.sh(fault.nodes[0], f"kill {DAEMONS}")
+        node = fault.nodes[0]
+        self.sh(node, f"kill {DAEMONS} || :")
+        eventually(lambda: not self.is_running(node), f"keepalived of {node} has stopped", _PATIENCE_S)
 
     def _end_stop(self, fault: Fault) -> None:
-        node = fault.nodes[0]
-        stopped = f"keepalived of {node} has stopped"
-        eventually(lambda: self.cluster.state(node)["keepalived"] == "stopped", stopped, _PATIENCE_S)
-        self.start(node)
+        self.start(fault.nodes[0])
+
+    def is_running(self, node: str) -> bool:
+        """Whether its heartbeats have a sender."""
+        return self.cluster.state(node)["keepalived"] == "running"
 
     def start(self, node: str) -> None:
-        """Start what has died, as the node's init would."""
+        """Start what has died, as the node's init would; while a change is open there `up` is refused."""
         self.cluster.script(node, "up")
+
+    def start_all(self) -> None:
+        """Likewise on every node where nothing runs, and where it is not refused."""
+        for node in self.lab.nodes:
+            if not self.is_running(node):
+                self.cluster.script(node, "up", check=False)
 
     def _begin_flush(self, fault: Fault) -> None:
         node = fault.nodes[0]

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
-from e2e.cluster import Cluster, inventory_text
+from e2e.cluster import Cluster, eventually, inventory_text
 from e2e.witness import witness
 
 from trscaler_gen.errors import OperationError
@@ -65,6 +65,7 @@ class Run:
     schedule: Schedule
     hands: Hands
     say: Say
+    return_s: float = RETURN_S
     started_s: float = 0.0
 
     def play(self) -> list[Happened]:
@@ -92,31 +93,45 @@ class Run:
         self.say(f"{at_s - self.started_s:7.2f} s  {word}{took}" + (f"  FAILED: {failed}" if failed else ""))
         return happened
 
-    def come_to_rest(self) -> list[str]:
-        """Wait until all is as it was; what is not, for good."""
-        wrong = []
+    def come_to_rest(self, applies: bool) -> list[str]:
+        """Wait until all is as it was; what is not, for good. ``applies``: also to the controller."""
         try:
-            self.cluster.settle(timeout_s=RETURN_S)
+            eventually(self._agrees, "all nodes serve and agree", self.return_s)
         except AssertionError:
             seen = ", ".join(
                 f"{node} sees {sorted(self.cluster.alive(node))}" for node in self.cluster.lab.nodes
             )
             return [f"the nodes do not agree on who is alive: {seen}"]
+        return [*self._deployable(), *self._healthy()] if applies else []
+
+    def _agrees(self) -> bool:
+        self.hands.start_all()
+        return self.cluster.sees_all()
+
+    def _deployable(self) -> list[str]:
         try:
             self.hands.apply(False, expect=(0,))
         except AssertionError as error:
-            wrong.append(f"apply fails: {' '.join(str(error).split())[-300:]}")
-        return wrong + self._healthy()
+            return [f"apply fails: {' '.join(str(error).split())[-300:]}"]
+        return []
 
     def _healthy(self) -> list[str]:
-        deadline_s = time.monotonic() + RETURN_S
+        deadline_s = time.monotonic() + self.return_s
         while (verdict := self.hands.ask()).status != 0 and time.monotonic() < deadline_s:
             time.sleep(0.5)
         said = verdict.wrong or f"exit status {verdict.status}"
         return [] if verdict.status == 0 else [f"status does not say healthy again: {said}"]
 
 
-def perform(cluster: Cluster, schedule: Schedule, folder: Path, say: Say = print) -> Evidence:
+def perform(
+    cluster: Cluster,
+    schedule: Schedule,
+    folder: Path,
+    say: Say = print,
+    *,
+    applies: bool = True,
+    return_s: float = RETURN_S,
+) -> Evidence:
     """Run a schedule on a cluster that is at rest, under probes, and come to rest again."""
     watching, began_s = witness(), time.monotonic()
     with ExitStack() as stack:
@@ -126,10 +141,10 @@ def perform(cluster: Cluster, schedule: Schedule, folder: Path, say: Say = print
         with tapped(cluster, hands, path):
             probing = cluster.lab.probing(sources=SOURCES, interval_ms=PROBES_MS, family=schedule.family)
             with probing as probe:
-                run = Run(cluster, schedule, hands, say)
+                run = Run(cluster, schedule, hands, say, return_s)
                 time.sleep(cluster.heartbeat.lease_s)
                 happened = run.play()
-                unreturned = run.come_to_rest()
+                unreturned = run.come_to_rest(applies)
                 calm_s = time.monotonic() + cluster.heartbeat.lease_s
                 time.sleep((1 + _CALM_LEASES) * cluster.heartbeat.lease_s)
                 probe.stop()
