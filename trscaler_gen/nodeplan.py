@@ -73,6 +73,7 @@ class NodePlan:
     ``switch``: the serial at which ownership last moved between living nodes, 0 if it never did.
     ``handed_over``: buckets that this node gives to nodes which are new at this serial, or at the switch.
     ``inherited``: buckets that this node gets from living ones at the switch.
+    ``metrics_folder``: where the node writes its metrics; empty where it does not.
     ``forwards_to``: the other link of a node that forwards packets; empty where it only serves.
     """
 
@@ -109,6 +110,8 @@ class NodePlan:
     health_command: tuple[str, ...]
     health_interval_s: int
     health_timeout_s: int
+    metrics_folder: str
+    metrics_interval_s: int
     vrrp_priority: int = VRRP_PRIORITY
     keeper_mark: int = KEEPER_MARK
     newcomer_mark: int = NEWCOMER_MARK
@@ -190,6 +193,11 @@ class NodePlan:
         """All nodes of the cluster as words NAME=ID for the node's script, in order of their ids."""
         ids = {self.node: self.node_id} | {peer.name: peer.node_id for peer in self.peers}
         return " ".join(f"{name}={ids[name]}" for name in sorted(ids, key=ids.__getitem__))
+
+    @property
+    def metrics(self) -> str:
+        """Where and how often metrics are written, as words for the node's script; empty if they are not."""
+        return f"{self.metrics_folder} {self.metrics_interval_s}" if self.metrics_folder else ""
 
     @property
     def health_program(self) -> str:
@@ -308,6 +316,8 @@ def _plan_node(
         health_command=health.command if health else (),
         health_interval_s=health.interval_s if health else RULESET_CHECK.interval_s,
         health_timeout_s=health.timeout_s if health else RULESET_CHECK.timeout_s,
+        metrics_folder=inventory.metrics.textfile_directory if inventory.metrics else "",
+        metrics_interval_s=inventory.metrics.interval_s if inventory.metrics else 0,
     )
 
 

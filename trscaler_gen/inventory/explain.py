@@ -12,7 +12,17 @@ from pydantic_core import ErrorDetails
 
 from trscaler_gen.errors import Problem
 from trscaler_gen.inventory.document import Document, KeyPath
-from trscaler_gen.inventory.model import MAX_NODES, Hash, Health, Heartbeat, Inventory, Mac, Node, Ssh
+from trscaler_gen.inventory.model import (
+    MAX_NODES,
+    Hash,
+    Health,
+    Heartbeat,
+    Inventory,
+    Mac,
+    Metrics,
+    Node,
+    Ssh,
+)
 from trscaler_gen.inventory.text import kind_of, quoted
 
 _MODELS: dict[str | int, type[BaseModel]] = {
@@ -20,6 +30,7 @@ _MODELS: dict[str | int, type[BaseModel]] = {
     "hash": Hash,
     "heartbeat": Heartbeat,
     "health": Health,
+    "metrics": Metrics,
     "ssh": Ssh,
 }
 _NAMES = {Inventory: "an inventory", Node: "a node"}
@@ -108,6 +119,7 @@ _EXAMPLES = {
     "virtual_addresses": 'for example: virtual_addresses: [192.0.2.100, "2001:db8::100"]',
     "nodes": "for example: nodes: {n1: {address: 192.0.2.1}}",
     "address": "for example: address: 192.0.2.1",
+    "textfile_directory": "for example: textfile_directory: /var/lib/prometheus/node-exporter",
     "command": "for example: command: [/usr/local/bin/app-ok]",
 }
 

@@ -21,6 +21,7 @@ from trscaler_gen.inventory.words import (
     MacMode,
     NodeAddress,
     NodeName,
+    TextfileDirectory,
     UserName,
     VirtualAddress,
     check_command,
@@ -40,6 +41,7 @@ __all__ = [
     "Heartbeat",
     "Inventory",
     "Mac",
+    "Metrics",
     "Model",
     "Node",
     "Ssh",
@@ -166,6 +168,18 @@ class Health(Model):
     ] = 5
 
 
+class Metrics(Model):
+    """Prometheus metrics that each node writes for node_exporter's textfile collector."""
+
+    textfile_directory: Annotated[
+        TextfileDirectory,
+        Field(description="The folder that node_exporter reads (--collector.textfile.directory)."),
+    ]
+    interval_s: Annotated[
+        int, Field(ge=5, le=3600, strict=True, description="Seconds from one writing to the next.")
+    ] = 15
+
+
 class Ssh(Model):
     """How to reach the nodes."""
 
@@ -285,6 +299,10 @@ class Inventory(Model):
             description="Seconds that a node which is stopped waits for its connections to end.",
         ),
     ] = 30
+    metrics: Annotated[
+        Metrics | None,
+        Field(description="Metrics for Prometheus; without it none are written."),
+    ] = None
     ssh: Annotated[Ssh, Field(description="How to reach the nodes.")] = Ssh()
     nodes: Annotated[
         dict[NodeName, Node],

@@ -19,6 +19,7 @@
 #   health   keepalived's question: is the ruleset whole, and is the service well?
 #   notify   keepalived's news
 #   watch    wait for changes of the ruleset, and mend
+#   publish  write metrics into node_exporter's folder
 #   mend     put the ruleset back if somebody has removed or altered it
 #   attach   ruleset and addresses alone (what the systemd unit starts); detach takes them away
 #
@@ -52,6 +53,8 @@ HEALTH_PROGRAM=/usr/local/bin/app-ok
 DRAIN_BEFORE_STOP_S=30
 # By then a healthy node has sent its first heartbeat.
 SERVES_WITHIN_S=5
+# Where metrics are written and how often: FOLDER SECONDS; nothing if they are not.
+METRICS=''
 # What cannot change under a running cluster: link, macvlan, cluster MAC, inner MAC, mode.
 FRAME='eth0 vip-golden 02:53:c0:00:02:64 06:53:bc:00:02:64 stealth'
 
@@ -541,9 +544,23 @@ start_daemons() {
         arrive
         daemon 9>&-
     fi
-    if ! watch_runs; then
-        setsid sh "$ROOT/current/node.sh" watch 9>&- </dev/null >/dev/null 2>&1 &
-        echo $! >"$RUN/watch.pid"
+    watch_runs || start_watcher
+}
+
+start_watcher() {
+    setsid sh "$ROOT/current/node.sh" watch 9>&- </dev/null >/dev/null 2>&1 &
+    echo $! >"$RUN/watch.pid"
+}
+
+# It reads its own script, and its unit, only when it starts.
+restart_watcher() {
+    if under_systemd; then
+        unlock # it takes the lock, and is waited for
+        systemctl try-restart "$UNIT-watch.service" || :
+        lock
+    elif watch_runs; then
+        kill -- "-$WORD" 2>/dev/null || :
+        start_watcher
     fi
 }
 
@@ -1142,6 +1159,7 @@ swap() {
     ! claims_anew "$(script_of "$NOW")" || lock_neighbours
     open_change "${HERE##*/}" "$@"
     begin_change
+    metrics_before=$(words_of "$(script_of "$NOW")" METRICS)
     if ! is_intact; then
         load_boot || die "nft refuses the ruleset; generation $NOW stays"
     elif ! same_file ruleset.nft "$ROOT/generations/$LOADED"; then
@@ -1154,6 +1172,10 @@ swap() {
     ! heartbeat_changes || reload_daemon
     ! under_systemd || install_units "$HERE"
     finish_change
+    if [ "$metrics_before" != "$METRICS" ]; then
+        restart_watcher
+        [ "${metrics_before% *}" = "${METRICS% *}" ] || remove_metrics "$metrics_before"
+    fi
     say "swapped, generation ${HERE##*/}"
 }
 
@@ -1164,6 +1186,7 @@ down() {
     open_change - "$@"
     begin_change
     if [ $# -gt 0 ]; then stop_daemons no; else stop_daemons for-good; fi
+    remove_metrics "$METRICS"
     detach
     say "down"
 }
@@ -1334,6 +1357,7 @@ erase() {
     [ -z "$OPEN" ] || die "a change is not confirmed yet"
     if is_loaded || heartbeat_runs || [ -e "/sys/class/net/$DEVICE" ]; then die "it runs here: take it down first"; fi
     erase_units
+    remove_metrics "$METRICS"
     rm -f "$ROOT/current" # other clusters look for it
     rm -rf "$ROOT" "$RUN"
     rmdir "${ROOT%/*}" "${RUN%/*}" 2>/dev/null || :
@@ -1412,6 +1436,7 @@ ruleset_events() {
 
 watch() {
     echo $$ >"$RUN/watch.pid" || : # systemd keeps it to itself
+    if [ -n "$METRICS" ]; then publish_regularly & fi
     while :; do
         mend_current
         ruleset_events | while read -r line; do
@@ -1511,6 +1536,39 @@ metrics() {
     say_peers
     say_conditions
     say_connections
+}
+
+# Words FOLDER SECONDS. What stays would be collected for ever.
+remove_metrics() {
+    [ -z "$1" ] || rm -f "${1% *}/$UNIT.prom" "${1% *}/.$UNIT".* 2>/dev/null || :
+}
+
+# The file that node_exporter reads is whole at any time: it does not look at names without .prom. mktemp, for the folder may
+# not be root's alone. Says on its standard output what is wrong, if anything is.
+publish() {
+    folder=${METRICS% *}
+    [ -n "$folder" ] || die "cluster.yaml has no key metrics"
+    [ -d "$folder" ] || { echo "there is no folder $folder" && return 1; }
+    text=$(metrics 2>/dev/null) || :
+    new=$(mktemp "$folder/.$UNIT.XXXXXX" 2>/dev/null) || new=
+    { [ -n "$new" ] && printf '%s\n' "$text" >"$new" && chmod 644 "$new" && mv -fT "$new" "$folder/$UNIT.prom"; } 2>/dev/null ||
+        { rm -f "$new" && echo "$folder cannot be written: is there room, and is it root's?" && return 1; }
+}
+
+# As long as the current generation writes them as this one does.
+publish_regularly() {
+    folder=${METRICS% *} told='' late=no
+    [ -d "$folder" ] || late=yes
+    remove_metrics "$METRICS"
+    while [ "$(words_of "$ROOT/current/node.sh" METRICS)" = "$METRICS" ]; do
+        trouble=$(sh "$ROOT/current/node.sh" publish 2>&1) || :
+        [ "$trouble" = "$told" ] || note "metrics: ${trouble:-written again}"
+        told=$trouble
+        # To a unit that has begun without the folder it is read-only.
+        if [ "$late" = yes ] && [ -d "$folder" ] && under_systemd; then kill "$$"; fi
+        sleep "${METRICS#* }"
+    done
+    remove_metrics "$METRICS"
 }
 
 # Sets ALIVE and DRAINING to the node ids in these sets, with a space around each, and AGES to words ID=SECONDS: how
@@ -1708,7 +1766,7 @@ case $verb:$# in
     drain:1) [ "$1" = force ] || usage ;;
     record:2) require_word 0-9a-f "$1" && require_word A-Za-z0-9@._- "$2" ;;
     expire:4 | come_back:3) ;; # the timer's
-    erase:0 | check:0 | state:0 | metrics:0 | health:0 | watch:0 | mend:0 | attach:0 | detach:0 | notify:*) ;;
+    erase:0 | check:0 | state:0 | metrics:0 | publish:0 | health:0 | watch:0 | mend:0 | attach:0 | detach:0 | notify:*) ;;
     *) usage ;;
 esac
 "$verb" "$@"
