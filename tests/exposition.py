@@ -47,3 +47,14 @@ def judged(text: str) -> Exposition:
     done = subprocess.run(argv, input=text, capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stdout + done.stderr) == (0, ""), text
     return Exposition(text)
+
+
+def documented(page: str) -> dict[str, tuple[str, set[str]]]:
+    """Type and further labels of each metric in the page's table."""
+    rows = re.findall(r"^\| `(trscaler_\w+)` \| (\w+) \| ([^|]*)\|", page, re.M)
+    return {name: (kind, set(re.findall(r"`(\w+)`", labels))) for name, kind, labels in rows}
+
+
+def names_in(expression: str) -> set[str]:
+    """The names of this product's metrics in a PromQL expression."""
+    return set(re.findall(r"\btrscaler_\w+", expression))

@@ -511,6 +511,9 @@ def test_the_samples_match_the_schema(path: Path) -> None:
         "interval-step",
         "mac-mode-unknown",
         "link-shell",
+        "metrics-quoting",
+        "metrics-dots",
+        "metrics-hidden",
     ],
 )
 def test_what_one_key_shows_to_be_wrong_does_not_match_the_schema(name: str) -> None:
@@ -577,7 +580,7 @@ def test_what_the_sample_comments_out_is_right_once_the_comment_sign_is_gone() -
     text = sample("web", "eth0")
     uncommented = re.sub(r"^( *)# ( *\w+:( |$))", r"\1\2", text, flags=re.MULTILINE)
     inventory = parse(uncommented)
-    assert inventory.health and inventory.ssh.port == 22
+    assert inventory.health and inventory.metrics and inventory.ssh.port == 22
     assert (inventory.nodes["n3"].link, inventory.ssh_of("n3").port) == ("bond0", 2222)
     defaults = parse(text)
     assert "keep_connections_s" in inventory.model_fields_set

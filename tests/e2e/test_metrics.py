@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 import yaml
-from exposition import Exposition, judged
+from exposition import Exposition, documented, judged
 
 from .cluster import Cluster, eventually, running_cluster
 from .events import assert_nothing_noticed
 from .witness import watched_probes
 
+PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"
 FOLDER = "/var/lib/prometheus/node-exporter"
 PERIOD_S = 5
 FILE = f"{FOLDER}/trscaler-gen-e2e.prom"
@@ -20,7 +22,10 @@ LOCK = "/run/trscaler-gen/e2e/lock"
 #: nodes have no syslog: what they note is kept here
 LOG = "/run/notes"
 #: the guard looks for a program once
-WITH_LOG = "cat >/usr/local/bin/logger; chmod 755 /usr/local/bin/logger; kill -- -$(cat /run/trscaler-gen/e2e/watch.pid)"
+WITH_LOG = (
+    "cat >/usr/local/bin/logger; chmod 755 /usr/local/bin/logger;"
+    "kill -- -$(cat /run/trscaler-gen/e2e/watch.pid)"
+)
 LOGGER = f'#!/bin/sh\nshift 3; printf "%s\\n" "$*" >>{LOG}\n'
 ALL_STATES = {"intact", "altered", "missing", "unfinished", "unreadable"}
 
@@ -181,6 +186,7 @@ def test_any_shell_says_the_same(three: Cluster, shell: list[str]) -> None:
 
 def test_the_file_is_for_node_exporter(three: Cluster) -> None:
     for node in three.lab.nodes:
+        three.script(node, "publish")
         said = judged(three.lab.exec(node, ["cat", FILE]).stdout)
         assert said.labels.keys() == told(three, node).labels.keys()
         assert three.lab.exec(node, ["stat", "-c", "%a %U", FILE]).stdout == "644 root\n"
@@ -271,3 +277,15 @@ def test_it_goes_with_the_key_and_moves_with_it(three: Cluster) -> None:
         three.path.write_text(original)
         three.apply()
     eventually(lambda: all(is_there(three, node) for node in three.lab.nodes), "it is back")
+
+
+# What is written about it
+
+
+def test_the_page_lists_what_is_told(three: Cluster) -> None:
+    """And with it alerts and dashboard, which tests/test_metrics.py holds against the page."""
+    said = told(three, "n1")
+    types, labels = said.types, said.labels
+    found = {name: (types[name], labels[name] - {"cluster", "node"}) for name in types}
+    assert found == documented(PAGE.read_text())
+    assert all(names >= {"cluster", "node"} for names in labels.values())

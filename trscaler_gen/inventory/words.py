@@ -133,8 +133,8 @@ TextfileDirectory = Annotated[
         # The unit that writes there has no home directories, devices, or kernel settings of its own to write.
         r"(?!/(home|root|run/user|dev|proc|sys)(/|$))(/[A-Za-z0-9_][A-Za-z0-9_.-]*)+",
         1024,
-        'write an absolute path in letters, digits and "_.-", for example /var/lib/prometheus/node-exporter; '
-        "not below /home, /root, /run/user, /dev, /proc or /sys, and no part may begin with a dot",
+        'write an absolute path in letters, digits and "_.-", like /var/lib/prometheus/node-exporter; '
+        "not below /home, /root, /run/user, /dev, /proc or /sys",
         code="bad-path",
     ),
 ]
