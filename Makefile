@@ -38,7 +38,7 @@ bench-quick: setup
 #: make faults  random faults against a cluster under probes, SEED=1 TIME=60 NODES=4; or SCHEDULE=FILE again
 faults: setup
 	@cd tests && ../.venv/bin/python -m faults --seed $(or $(SEED),1) --time $(or $(TIME),60) --nodes $(or $(NODES),4) \
-		$(if $(SCHEDULE),--schedule "$(abspath $(SCHEDULE))")
+		$(if $(KINDS),--kinds "$(KINDS)") $(if $(SCHEDULE),--schedule "$(abspath $(SCHEDULE))")
 
 #: make clean   remove the virtual environment and the caches
 clean:

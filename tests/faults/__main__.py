@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -15,11 +16,10 @@ from trscaler_gen.errors import OperationError
 from .evidence import Evidence
 from .invariants import Judge, Violation
 from .run import cluster_for, perform
-from .schedule import KINDS, Schedule, draw, from_json
+from .schedule import KINDS, LONGEST_S, MOST_NODES, Schedule, draw, from_json, moments
 
 MANY = 12
 OUTPUT = Path(__file__).parent.parent.parent / "build" / "faults"
-MOST_NODES = 8
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -27,8 +27,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _arguments(argv)
     try:
         schedule = _schedule(arguments)
-        violations = _run(schedule, arguments.output)
-    except (OperationError, ValueError, OSError) as error:
+        violations = _shown(schedule) if arguments.show else _run(schedule, arguments.output)
+    except (OperationError, ValueError, OSError, subprocess.SubprocessError) as error:
         print(f"faults: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -53,13 +53,20 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def _schedule(arguments: argparse.Namespace) -> Schedule:
     if arguments.schedule:
-        return from_json(json.loads(arguments.schedule.read_text())["schedule"])
+        document = json.loads(arguments.schedule.read_text())
+        return from_json(document.get("schedule") if isinstance(document, dict) else document)
     kinds = arguments.kinds.split(",")
     if unknown := sorted(set(kinds) - set(KINDS)):
         raise ValueError(f"no such fault: {', '.join(unknown)}; there are {', '.join(KINDS)}")
-    if not 3 <= arguments.nodes <= MOST_NODES or not 5 <= arguments.time <= 86400:
-        raise ValueError(f"3 to {MOST_NODES} nodes, 5 to 86400 s")
+    if not 3 <= arguments.nodes <= MOST_NODES or not 5 <= arguments.time <= LONGEST_S:
+        raise ValueError(f"3 to {MOST_NODES} nodes, 5 to {LONGEST_S} s")
     return draw(arguments.seed, arguments.time, arguments.nodes, kinds)
+
+
+def _shown(schedule: Schedule) -> tuple[Violation, ...]:
+    for at_s, fault, begins in moments(schedule):
+        print(f"{at_s:7.2f} s  {fault if begins else fault.end}")
+    return ()
 
 
 def _run(schedule: Schedule, output: Path) -> tuple[Violation, ...]:
@@ -77,7 +84,10 @@ def _run(schedule: Schedule, output: Path) -> tuple[Violation, ...]:
 
 def _report(seen: Evidence, judge: Judge, violations: Sequence[Violation]) -> None:
     sent, lost, doubled, excused = judge.counts()
-    print(f"{sent} probes: {lost} lost, {doubled} answered by several nodes; stalls excuse {excused}")
+    print(
+        f"{sent} probes: {lost} lost, {doubled} answered by several nodes; stalls excuse {excused} of them,"
+    )
+    print(f"the machine stood still, or had just stood still, for {judge.excused_s():.1f} s")
     for name, hole_s in sorted(judge.longest_holes().items(), key=lambda item: -item[1]):
         print(f"  longest hole after {name}: {hole_s:.2f} s")
     failed = sum(bool(item.failed) for item in seen.happened)

@@ -32,6 +32,8 @@ WATCHER = "$(cat /run/trscaler-gen/e2e/watch.pid)"
 TABLE_SIZE = Path("/proc/sys/net/netfilter/nf_conntrack_max")
 _ASK_TIMEOUT_S = 60
 _PATIENCE_S = 30.0
+#: it takes two seconds of a CPU
+_FILL_TIMEOUT_S = 120.0
 
 #: fill a namespace's connection table; the entries' time is set before, so that they end with the fault
 _FILL = """
@@ -197,7 +199,7 @@ class Hands:
         node, size = fault.nodes[0], TABLE_SIZE.read_text().strip()
         lasts_s = f"{fault.end_s - fault.start_s:.0f}"
         self.sh(node, f"echo {lasts_s} >/proc/sys/net/netfilter/nf_conntrack_udp_timeout")
-        self.lab.exec(node, ["nice", "python3", "-c", _FILL, size], timeout_s=_PATIENCE_S)
+        self.lab.exec(node, ["python3", "-c", _FILL, size], timeout_s=_FILL_TIMEOUT_S)
 
     def _end_table(self, fault: Fault) -> None:
         self.sh(fault.nodes[0], "echo 30 >/proc/sys/net/netfilter/nf_conntrack_udp_timeout")

@@ -22,6 +22,7 @@ from typing import NamedTuple
 from e2e.witness import Span
 
 from .evidence import Evidence, Happened, Probe, leases, span_at
+from .schedule import KINDS
 
 #: set timeouts are kept in jiffies, and a frame is on its way for a moment
 _EXACT_S = 0.03
@@ -116,29 +117,40 @@ class Judge:
 
     @cached_property
     def causes(self) -> tuple[Cause, ...]:
-        """Everything that happened, and every moment at which a node began or ceased to hear another."""
-        happened = [self._cause(item) for item in self.seen.happened if item.fault.kind != "ask"]
+        """What happened that costs packets, and every change of who hears whom."""
+        happened = [self._cause(item) for item in self.seen.happened if KINDS[item.fault.kind].costs]
         heard = [
-            Cause(f"{hearer} hears {sender}", frozenset((hearer, sender)), self._after(at_s, at_s, 0))
+            Cause(
+                f"{hearer} {word} {sender}",
+                frozenset((hearer, sender)),
+                Span(at_s - _EXACT_S, at_s + _SLACK_S),
+            )
             for (hearer, sender), spans in self.hearing.items()
             for span in spans
-            for at_s in span
+            for word, at_s in zip(("hears", "ceases to hear"), span, strict=True)
         ]
         return tuple(sorted((*happened, *heard), key=lambda cause: cause.span))
 
     def _cause(self, item: Happened) -> Cause:
-        return Cause(
-            item.word, frozenset(item.fault.nodes), self._after(item.at_s, item.done_s, self._late_s(item))
+        return Cause(item.word, frozenset(item.fault.nodes), self._after(item.at_s, item.done_s))
+
+    def _after(self, at_s: float, done_s: float) -> Span:
+        """From what happened until one lease later; heartbeats that are late then make it later."""
+        late_s = max(
+            (ms / 1000 for span, ms in self._lateness if span.start_s <= done_s <= span.end_s), default=0.0
         )
-
-    def _late_s(self, item: Happened) -> float:
-        """By how much heartbeats can be late at this moment."""
-        begun = [other for other in self.seen.happened if other.fault.kind == "delay"]
-        meant = {other.fault for other in begun if other.at_s <= item.done_s}
-        return max((fault.amount / 1000 for fault in meant), default=0.0)
-
-    def _after(self, at_s: float, done_s: float, late_s: float) -> Span:
         return Span(at_s - _EXACT_S, done_s + late_s + self.seen.pace.lease_s + _SLACK_S)
+
+    @cached_property
+    def _lateness(self) -> list[tuple[Span, float]]:
+        """When heartbeats can be late, and by how many ms at most."""
+        delays = [item for item in self.seen.happened if item.fault.kind == "delay"]
+        begun = {item.fault: item.at_s for item in delays if item.word == str(item.fault)}
+        over = {item.fault: item.done_s for item in delays if item.word == item.fault.end}
+        return [
+            (Span(at_s, over.get(fault, self.seen.calm_s) + fault.amount / 1000), fault.amount)
+            for fault, at_s in begun.items()
+        ]
 
     def _unserved(self) -> Iterator[Violation]:
         for hole in self._holes():
@@ -188,14 +200,20 @@ class Judge:
     # --- figures ------------------------------------------------------------------------------
 
     def longest_holes(self) -> dict[str, float]:
-        """Kind of fault -> the longest hole, in s, that only one event can have made."""
+        """What happened last to the nodes of a hole before it began -> the longest such hole, in s."""
         worst: dict[str, float] = {}
-        kinds = {item.word: item.fault.kind for item in self.seen.happened}
         for hole in self._holes():
-            words = {cause.name for cause in self.causes_of(hole) if cause.name in kinds}
-            if len(words) == 1:
-                kind = kinds[words.pop()]
-                worst[kind] = max(worst.get(kind, 0.0), hole.asked_s[-1] - hole.asked_s[0])
+            before = [
+                item
+                for item in self.seen.happened
+                if KINDS[item.fault.kind].costs
+                and set(item.fault.nodes) & hole.around
+                and item.at_s - _EXACT_S <= hole.asked_s[0]
+            ]
+            if before:
+                last = max(before, key=lambda item: item.at_s)
+                word = last.word.removesuffix(" ".join(last.fault.nodes)).strip()
+                worst[word] = max(worst.get(word, 0.0), hole.asked_s[-1] - hole.asked_s[0])
         return worst
 
     def counts(self) -> tuple[int, int, int, int]:
@@ -205,6 +223,10 @@ class Judge:
         doubled = [probe for probe in probes if len(probe.nodes) > 1]
         excused = sum(self._is_excused(probe.asked_s) for probe in (*lost, *doubled))
         return len(probes), len(lost), len(doubled), excused
+
+    def excused_s(self) -> float:
+        """For how long whatever went wrong is excused."""
+        return sum(span.length_s for span in self._excused)
 
     def _probes(self) -> Iterator[tuple[int, Probe]]:
         """Every probe since the start that no stall excuses, by source."""

@@ -47,7 +47,7 @@ class Doers:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         for doer in self._of.values():
-            doer.shutdown(cancel_futures=error is not None)
+            doer.shutdown(wait=error is None, cancel_futures=error is not None)
 
     def submit(self, fault: Fault, task: Callable[[], Happened]) -> Future[Happened]:
         """Do it as soon as what was to be done there before is done."""

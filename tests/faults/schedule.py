@@ -13,6 +13,10 @@ from typing import Any
 
 #: after its end a fault's nodes are left alone for so long: they return
 REST_S = 1.5
+MOST_NODES = 8
+LONGEST_S = 86400
+#: of how many nodes a fault is, if not of one
+COUNTS = {"one-way": 2, "swap": 0, "ask": 0}
 _FIRST_S = 0.5
 _TRIES = 50
 
@@ -21,7 +25,8 @@ _TRIES = 50
 class Kind:
     """A fault: what its begin and its end are called, how long it lasts, and how much of it there is.
 
-    ``away``: its nodes may serve nobody meanwhile. ``own``: a node has only one such at a time.
+    ``away``: its nodes may serve nobody meanwhile. ``own``: a node has only one such at a time. ``costs``:
+    packets may be lost when it begins or ends; of what happens to heartbeats only their absence costs any.
     """
 
     begin: str
@@ -31,6 +36,7 @@ class Kind:
     unit: str = ""
     away: bool = False
     own: bool = True
+    costs: bool = True
     weight: int = 2
 
 
@@ -42,14 +48,25 @@ KINDS: Mapping[str, Kind] = {
     "flush": Kind("flush ruleset", "", 0, away=True, weight=3),
     "drain": Kind("drain", "undrain", 4, away=True),
     "memory": Kind("memory pressure", "memory free", 5, (4, 8, 16, 32), "MiB", away=True),
-    "clock": Kind("clock jumps", "clock back", 4, (-86400, -60, -1, 1, 60, 86400, 3e8), "s"),
-    "table": Kind("connection table full", "connection table free", 4, weight=1),
-    "loss": Kind("heartbeats lost", "heartbeats not lost", 6, (1, 5, 10, 20, 30), "%", own=False, weight=3),
-    "delay": Kind("heartbeats late", "heartbeats in time", 6, (20, 100, 300, 600), "ms", own=False, weight=3),
-    "one-way": Kind("heartbeats one way", "heartbeats both ways", 5, own=False, weight=3),
+    "clock": Kind("clock jumps", "clock back", 4, (-86400, -60, -1, 1, 60, 86400, 3e8), "s", costs=False),
+    "table": Kind("connection table full", "connection table free", 4, costs=False, weight=1),
+    "loss": Kind(
+        "heartbeats lost", "heartbeats not lost", 6, (1, 5, 10, 20, 30), "%", own=False, costs=False, weight=3
+    ),
+    "delay": Kind(
+        "heartbeats late",
+        "heartbeats in time",
+        6,
+        (20, 100, 300, 600),
+        "ms",
+        own=False,
+        costs=False,
+        weight=3,
+    ),
+    "one-way": Kind("heartbeats one way", "heartbeats both ways", 5, own=False, costs=False, weight=3),
     "split": Kind("switch split", "switch whole", 4, away=True, own=False),
-    "swap": Kind("swap", "", 0, own=False, weight=1),
-    "ask": Kind("status", "", 0, own=False, weight=2),
+    "swap": Kind("swap", "", 0, own=False, costs=False, weight=1),
+    "ask": Kind("status", "", 0, own=False, costs=False, weight=2),
 }
 #: how often the whole cluster is concerned, at least so far apart
 _APART_S = {"swap": 12.0, "ask": 5.0, "split": 3.0, "table": 15.0}
@@ -97,22 +114,35 @@ class Schedule:
         return asdict(self)
 
 
-def from_json(document: Mapping[str, Any]) -> Schedule:
+def from_json(document: Any) -> Schedule:
     """The schedule of a file; raises ValueError if it is none."""
     try:
         faults = tuple(Fault(**{**item, "nodes": tuple(item["nodes"])}) for item in document["faults"])
         schedule = Schedule(**{**document, "faults": faults})
         _require(schedule)
-    except (KeyError, TypeError) as error:
+    except (AttributeError, KeyError, TypeError) as error:
         raise ValueError(f"not a schedule: {type(error).__name__} {error}") from error
     return schedule
 
 
 def _require(schedule: Schedule) -> None:
-    names = node_names(schedule.nodes)
+    if not (
+        3 <= schedule.nodes <= MOST_NODES and schedule.family in (4, 6) and 0 < schedule.seconds <= LONGEST_S
+    ):
+        raise ValueError(f"not a schedule: 3 to {MOST_NODES} nodes, family 4 or 6, up to {LONGEST_S} s")
+    names = set(node_names(schedule.nodes))
     for fault in schedule.faults:
-        if fault.kind not in KINDS or not set(fault.nodes) <= set(names):
-            raise ValueError(f"not a schedule: {fault.kind} of {' '.join(fault.nodes)}")
+        if fault.kind not in KINDS or not set(fault.nodes) <= names or not _is_count(fault):
+            raise ValueError(f"not a schedule: {fault.kind} of {' '.join(fault.nodes) or 'nobody'}")
+        if not 0 <= fault.start_s <= fault.end_s <= schedule.seconds or not abs(fault.amount) < 1e9:
+            raise ValueError(f"not a schedule: {fault.kind} from {fault.start_s} to {fault.end_s} s")
+
+
+def _is_count(fault: Fault) -> bool:
+    """Whether it is about as many nodes as such faults are."""
+    if fault.kind == "split":
+        return len(fault.nodes) > 0
+    return len(fault.nodes) == COUNTS.get(fault.kind, 1)
 
 
 def node_names(count: int) -> tuple[str, ...]:
@@ -152,9 +182,7 @@ def _drawn(
 
 
 def _whom(random: Random, kind: str, names: tuple[str, ...]) -> tuple[str, ...]:
-    if kind in ("swap", "ask"):
-        return ()
-    count = {"one-way": 2, "split": random.randint(1, len(names) - 1)}.get(kind, 1)
+    count = random.randint(1, len(names) - 1) if kind == "split" else COUNTS.get(kind, 1)
     return tuple(random.sample(names, count))
 
 

@@ -67,6 +67,11 @@ def test_a_prefix_ends_soon_after_what_it_was_cut_off_for() -> None:
     [
         {"kind": "flood", "start_s": 1, "end_s": 2, "nodes": ["n1"]},
         {"kind": "cut", "start_s": 1, "end_s": 2, "nodes": ["n9"]},
+        {"kind": "cut", "start_s": 1, "end_s": 2, "nodes": []},
+        {"kind": "cut", "start_s": 3, "end_s": 2, "nodes": ["n1"]},
+        {"kind": "cut", "start_s": "1", "end_s": 2, "nodes": ["n1"]},
+        {"kind": "cut", "start_s": 1, "end_s": 2, "nodes": ["n1"], "amount": "1; reboot"},
+        {"kind": "one-way", "start_s": 1, "end_s": 2, "nodes": ["n1"]},
         {"kind": "cut", "nodes": ["n1"]},
         "cut",
     ],
@@ -86,3 +91,9 @@ def test_rules_stand_where_frames_leave_to_who_must_not_hear() -> None:
     to_n1, to_n2, to_n3 = rules.split("chain ")[1:]
     assert "drop" not in to_n1 + to_n2
     assert "ip saddr 192.0.2.1 drop" in to_n3
+
+
+@pytest.mark.parametrize("document", [None, [], "cut", {}, {**draw(1, 10, 4).as_json(), "nodes": 40}])
+def test_a_file_of_something_else_is_refused(document: object) -> None:
+    with pytest.raises(ValueError, match="not a schedule"):
+        from_json(document)
