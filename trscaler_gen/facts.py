@@ -11,6 +11,8 @@ ROOT = "/etc/trscaler-gen"
 #: where pids, locks and fingerprints live on a node until it reboots
 RUNTIME = "/run/trscaler-gen"
 
+#: what the kernel counts with 64 bits, and no longer
+_NUMBER = re.compile(r"[0-9]{1,20}")
 _DIGEST_LINE = re.compile(r"([0-9a-f]{64})  (.+)")
 
 
@@ -158,11 +160,11 @@ def parse_facts(text: str) -> Facts:
 
 def _number(said: Mapping[str, str], key: str, default: int = 0) -> int:
     text = said.get(key, "")
-    return int(text) if text.isascii() and text.isdigit() else default
+    return int(text) if _NUMBER.fullmatch(text) else default
 
 
 def _ids(said: Mapping[str, str], key: str) -> frozenset[int]:
-    return frozenset(int(word) for word in said.get(key, "").split() if word.isascii() and word.isdigit())
+    return frozenset(int(word) for word in said.get(key, "").split() if _NUMBER.fullmatch(word))
 
 
 def _digests(text: str, prefix: str) -> dict[str, str]:

@@ -10,6 +10,8 @@ from trscaler_gen.files import replace_file
 from trscaler_gen.lock import Lock, parse_lock, render_lock
 
 _SUFFIX = ".lock"
+#: four times what 32 nodes need that have two placements of 16384 buckets
+MAX_BYTES = 16 << 20
 
 
 def lock_path(inventory_path: Path) -> Path:
@@ -29,7 +31,11 @@ def draw_seed() -> int:
 def read_lock(path: Path) -> Lock | None:
     """Read a lock; None only when there is no such file. Raises InputError on any other trouble."""
     try:
-        return parse_lock(path.read_bytes().decode(), str(path))
+        with path.open("rb") as file:
+            content = file.read(MAX_BYTES + 1)
+        if len(content) > MAX_BYTES:
+            raise _unreadable(path, f"it is larger than {MAX_BYTES} bytes")
+        return parse_lock(content.decode(), str(path))
     except FileNotFoundError:
         if path.is_symlink():
             raise _unreadable(path, "it is a link to nowhere") from None

@@ -29,6 +29,8 @@ from trscaler_gen.pipeline import Compiled, compile_inventory, compile_text
 from trscaler_gen.plan import SavedPlan, is_saved_plan, load
 
 _PLAN_AGAIN = "plan again: trscaler-gen plan -o FILE INVENTORY"
+#: two locks, escaped as JSON, and more than ever stands around them
+_MAX_PLAN_BYTES = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,7 @@ def _read_all(paths: Iterable[Path]) -> list[Source]:
     saved: dict[Path, SavedPlan] = {}
     others: list[Path] = []
     for path in paths:
-        text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+        text = _beginning(path) if path.is_file() else ""
         if is_saved_plan(text):
             saved[path] = load(text, str(path))
         else:
@@ -104,6 +106,12 @@ def _read_all(paths: Iterable[Path]) -> list[Source]:
         *(_read_plan(plan) for plan in saved.values()),
         *(Source(compile_inventory(path)) for path in inventories),
     ]
+
+
+def _beginning(path: Path) -> str:
+    """The text, as far as a saved plan may reach: cut there it is none, and refused."""
+    with path.open("rb") as file:
+        return file.read(_MAX_PLAN_BYTES).decode("utf-8", errors="replace")
 
 
 def _refuse_doubles(planned: Sequence[Path], inventories: Sequence[Path]) -> None:

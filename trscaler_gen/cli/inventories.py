@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from trscaler_gen.errors import InputError, OperationError, Problem
+from trscaler_gen.inventory.document import MAX_BYTES
 from trscaler_gen.inventory.load import load_inventory
 from trscaler_gen.inventory.model import Inventory
 from trscaler_gen.inventory.text import printable
@@ -53,7 +54,7 @@ def _inventories_in(folder: Path) -> tuple[Path, ...]:
     shown = printable(str(folder))
     try:
         files = sorted(file for file in folder.iterdir() if _is_named_so(file))
-        is_one = {file: _CLUSTER_LINE.search(file.read_bytes()) is not None for file in files}
+        is_one = {file: _CLUSTER_LINE.search(_beginning(file)) is not None for file in files}
     except OSError as error:
         message = f"cannot read {printable(error.filename or shown)}: {error.strerror}"
         raise OperationError(message, "make it readable, or name the inventories one by one") from None
@@ -67,6 +68,11 @@ def _inventories_in(folder: Path) -> tuple[Path, ...]:
         )
         raise OperationError(f"no inventory in the folder {shown}", hint)
     return found
+
+
+def _beginning(file: Path) -> bytes:
+    with file.open("rb") as opened:
+        return opened.read(MAX_BYTES)
 
 
 def _is_named_so(file: Path) -> bool:

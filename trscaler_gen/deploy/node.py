@@ -95,8 +95,10 @@ def read_files(
     argv = ("sh", "-c", 'cd "$1" && shift && tar -cf - -- "$@"', "sh", folder, *wanted)
     archived = connection.fetch(argv, timeout_s=_STAGE_TIMEOUT_S)
     try:
-        with tarfile.open(fileobj=io.BytesIO(archived)) as tar:
-            members = {member.name: tar.extractfile(member) for member in tar if member.isfile()}
+        # Nothing is unpacked that is packed, or that says it is larger than the archive: memory has an end.
+        with tarfile.open(fileobj=io.BytesIO(archived), mode="r:") as tar:
+            whole = [member for member in tar if member.isfile() and member.size <= len(archived)]
+            members = {member.name: tar.extractfile(member) for member in whole}
             return {name: file.read() for name, file in members.items() if file is not None}
     except tarfile.TarError as error:
         hint = f"look at it on the node: ls -l {folder}"

@@ -27,6 +27,8 @@ _SHORTEST = {_SECTION: 28, _INTERFACE: 20, _OBSOLETE: 32, _SIMPLE: 16, _ENHANCED
 _DATA_AT = {_OBSOLETE: 28, _SIMPLE: 12, _ENHANCED: 28}
 _CLOCK_RESOLUTION = 9
 _BARE = 12
+#: 292 years: what 64 bits hold of a time that says it is later
+_LATEST_NS = 2.0**63 - 1024
 
 
 @dataclass
@@ -144,7 +146,8 @@ class _Reader:
         good = known & sound & agrees
         at, interface, captured = at[good], interface[good], captured[good]
         if kind != _SIMPLE and len(at):
-            self._log.saw((ticks[good] * np.array(self._section.tick_ns)[interface]).astype(np.int64))
+            times = ticks[good] * np.array(self._section.tick_ns)[interface]
+            self._log.saw(np.minimum(times, _LATEST_NS).astype(np.int64))
         links = np.array(self._section.links, np.int64)[interface]
         original = np.maximum(original[good], captured)
         for link in np.unique(links):
