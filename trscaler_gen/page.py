@@ -19,6 +19,11 @@ class Table:
     rows: tuple[tuple[str, ...], ...]
     words: frozenset[int] = frozenset({0})
 
+    @property
+    def is_prose(self) -> bool:
+        """Whether no column holds numbers."""
+        return len(self.words) == len(self.heading)
+
 
 @dataclass(frozen=True)
 class Panel:

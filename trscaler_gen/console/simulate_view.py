@@ -117,9 +117,9 @@ class _View:
         clients = self.simulation.heavy
         if not clients:
             return
-        self._title("Clients that no hash can split")
+        self._title("Heavy clients")
         for client in clients[:_MOST_HEAVY]:
-            self._say(heavy_sentence(client), indent=2)
+            self._say(heavy_sentence(client, self.simulation), indent=2)
         if len(clients) > _MOST_HEAVY:
             self._say(f"and {len(clients) - _MOST_HEAVY} more: --json and --html have them", indent=2)
 

@@ -150,8 +150,10 @@ class _View:
             return None
         return Block(
             name="heavy",
-            heading="Clients that no hash can split",
-            sentences=tuple(_sentence(heavy_sentence(client)) for client in clients[:_MOST_SENTENCES]),
+            heading="Heavy clients",
+            sentences=tuple(
+                _sentence(heavy_sentence(client, self.simulation)) for client in clients[:_MOST_SENTENCES]
+            ),
             keys=(Key("fill", "share of one client"),),
             panels=self._panels("heavy", lambda measure: [_client_row(each, measure) for each in clients]),
             table=self._heavy_table(clients),
@@ -249,7 +251,7 @@ class _View:
     def _node_table(self, scenario: Scenario) -> Table:
         heading = ["node", "weight", "share by weight"]
         for measure in self.measures:
-            heading += [measure, "share"]
+            heading += [measure, f"share of {measure}"]
         rows = []
         for node in scenario.shares:
             row = [node.name, str(node.weight), percent(node.expected) if node.alive else "down"]
@@ -272,7 +274,7 @@ class _View:
     def _heavy_table(self, clients: Sequence[HeavyClient]) -> Table:
         heading = ["client"]
         for measure in self.measures:
-            heading += [measure, "share"]
+            heading += [measure, f"share of {measure}"]
         rows = []
         for client in clients:
             row = [client.address]

@@ -65,9 +65,10 @@ def headline(simulation: Simulation) -> str:
     )
 
 
-def heavy_sentence(client: HeavyClient) -> str:
+def heavy_sentence(client: HeavyClient, simulation: Simulation) -> str:
     """What a client that is too much for one node's share means."""
-    measure, part = max(client.shares.items(), key=lambda one: one[1])
+    measure = max(measures(simulation), key=lambda each: client.shares.get(each, 0.0))
+    part = client.shares.get(measure, 0.0)
     begin = f"{client.address} alone is {percent(part)} of the {measure}"
     if len(client.nodes) == 1:
         return f"{begin}: its node, {client.nodes[0]}, carries at least {percent(part)}."
@@ -133,10 +134,11 @@ def number(count: int) -> str:
 
 
 def size(count: int) -> str:
-    """Bytes, in powers of 1000."""
+    """Bytes, in powers of 1000 and with three digits."""
     for unit, word in _UNITS:
         if count >= unit:
-            return f"{count / unit:.3g} {word}" if count < 999.5 * unit else f"{count / unit:.0f} {word}"
+            whole = count / unit
+            return f"{whole:.{2 if whole < 9.995 else 1 if whole < 99.95 else 0}f} {word}"
     return f"{count} bytes"
 
 
