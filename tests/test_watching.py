@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import pytest
@@ -60,7 +61,15 @@ def told(*looks: Sightings) -> list[Event]:
     """What is told of these looks, without what was found at the beginning."""
     chronicle = Chronicle()
     chronicle.advance(picture(seen()))
-    return [event for look in looks for event in chronicle.advance(picture(look))]
+    return [event for look in numbered(looks) for event in chronicle.advance(picture(look))]
+
+
+def numbered(looks: Sequence[Sightings]) -> Iterator[dict[str, Sighting]]:
+    """Whoever is not late has answered once more."""
+    answers = Counter[str]()
+    for look in looks:
+        answers.update(name for name, one in look.items() if one.is_fresh)
+        yield {name: replace(one, answers=answers[name]) for name, one in look.items()}
 
 
 def kinds(events: Collection[Event]) -> list[tuple[What, str]]:
@@ -122,6 +131,13 @@ def test_a_look_that_was_late_is_no_event() -> None:
     slow = replace(sighting(2), late_s=1.0)
     assert told(seen(n2=slow), seen(), seen(n2=slow), seen()) == []
     assert picture(seen(n2=slow)).nodes[1].state is NodeState.SERVING
+
+
+def test_a_slow_node_is_waited_for() -> None:
+    """What it said before the others noticed something is no disagreement with them."""
+    slow = seen({1, 3, 4}, n2=Sighting(error=REFUSED), n3=replace(sighting(3), late_s=1.0))
+    assert told(slow, slow, slow, slow) == []
+    assert kinds(told(slow, slow, slow, LOST, LOST)) == [(What.LOST, "n2"), (What.TAKEOVER, "n2")]
 
 
 def test_a_node_that_hangs_and_is_heard_cannot_be_reached() -> None:
@@ -270,7 +286,7 @@ def any_look(draw: st.DrawFn) -> dict[str, Sighting]:
 @given(st.lists(any_look(), max_size=6))
 def test_buckets_never_change_hands_twice_in_one_telling(looks: list[dict[str, Sighting]]) -> None:
     chronicle = Chronicle()
-    for look in looks:
+    for look in numbered(looks):
         events = chronicle.advance(picture(look))
         moved = sum(sum(event.buckets.values()) for event in events)
         assert moved <= len(owners_of(picture(look).verdict))
@@ -281,7 +297,8 @@ def test_buckets_never_change_hands_twice_in_one_telling(looks: list[dict[str, S
 @given(st.lists(any_look(), max_size=4))
 def test_a_look_like_the_last_one_is_no_event(looks: list[dict[str, Sighting]]) -> None:
     chronicle = Chronicle()
-    for look in (*looks, seen(), seen(), seen()):
+    *before, last = numbered([*looks, seen(), seen(), seen(), seen()])
+    for look in before:
         chronicle.advance(picture(look))
-    assert chronicle.advance(picture(seen())) == ()
+    assert chronicle.advance(picture(last)) == ()
     assert chronicle.told is not None and chronicle.told.verdict.state is State.HEALTHY

@@ -4,7 +4,8 @@ A *sighting* is what is known of one node, a *picture* what all sightings of one
 *chronicle* tells the events between pictures. Nodes are not asked at the same instant: while leases end and
 begin, some have heard of it and others have not. So a picture with trouble in it that the one before had not
 (buckets without a single owner, nodes that disagree, one that is silent) is shown at once, but told of only
-when the next one has the same, or when it was kept back MAX_HELD_BACK times.
+when the next one has the same, or when it was kept back MAX_HELD_BACK times. The next one is that for which
+everybody has answered again: a slow node is waited for, unless it is known to be away.
 
 What nobody could see is not told: where a node went away and came back between two looks, nothing happened.
 """
@@ -38,8 +39,8 @@ MAX_HELD_BACK = 2
 class Sighting:
     """What is known of a node; all empty: it has not answered yet.
 
-    ``glance`` and ``before`` are its last two quick looks, ``late_s`` is how long the next answer has been
-    waited for (0: it is there). ``error`` says why nothing is known of it any more.
+    ``glance`` and ``before`` are its last two quick looks, ``answers`` counts all of them, ``late_s`` is how
+    long the next answer has been waited for (0: it is there). ``error`` says why nothing is known any more.
     """
 
     facts: Facts | None = None
@@ -47,6 +48,7 @@ class Sighting:
     glance: Glance | None = None
     before: Glance | None = None
     late_s: float = 0.0
+    answers: int = 0
     error: NodeError | None = None
 
     @property
@@ -91,6 +93,7 @@ class NodePicture:
     facts: Facts | None = None
     uptime_s: float | None = None
     counted: int | None = None
+    answers: int = 0
     error: NodeError | None = None
     hosting: tuple[str, ...] = ()
 
@@ -219,6 +222,7 @@ def _node(
         facts=facts,
         uptime_s=seen.glance.uptime_s if facts and seen.glance else None,
         counted=seen.glance.counted.get("accepted") if facts and seen.glance else None,
+        answers=seen.answers,
         error=error,
         hosting=sight.hosting if sight else (),
     )
@@ -321,12 +325,14 @@ class Chronicle:
     _owners: dict[int, str] = field(default_factory=dict)
     _trouble: frozenset[object] = frozenset()
     _held_back: int = 0
+    _answers: dict[str, int] = field(default_factory=dict)
 
     def advance(self, picture: Picture) -> tuple[Event, ...]:
         """Take the next picture; answers what has happened since the last one that was told of."""
         self.rates.append({node.name: node.accepted_pps for node in picture.nodes})
-        if not picture.is_complete:
+        if not picture.is_complete or self._is_waiting(picture):
             return ()
+        self._answers = {node.name: node.answers for node in picture.nodes}
         if self._is_new_trouble(picture):
             self._held_back += 1
             return ()
@@ -335,6 +341,10 @@ class Chronicle:
         self.told = picture
         self.log.extend(events)
         return events
+
+    def _is_waiting(self, picture: Picture) -> bool:
+        """Whether somebody who is there has not answered since the picture before."""
+        return any(n.facts and n.answers == self._answers.get(n.name) for n in picture.nodes)
 
     def _is_new_trouble(self, picture: Picture) -> bool:
         before, self._trouble = self._trouble, picture.trouble

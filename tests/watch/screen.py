@@ -83,6 +83,7 @@ class Seat:
 
     def __init__(self, argv: list[str], *, width: int = 80, height: int = 24, **env: str) -> None:
         self.screen = Screen(width, height)
+        self.typescript = ""
         self._decode = codecs.getincrementaldecoder("utf-8")(errors="replace").decode
         self._ours, self._theirs = os.openpty()
         self.resize(width, height)
@@ -125,6 +126,13 @@ class Seat:
         self._until(lambda: bool(condition(self.screen.lines)), what)
         return self.screen.lines
 
+    def await_line(self, pattern: str) -> re.Match[str]:
+        """Wait until a line that is like this was written, whatever has become of it."""
+        self._until(lambda: re.search(pattern, self.typescript, re.MULTILINE) is not None, pattern)
+        found = re.search(pattern, self.typescript, re.MULTILINE)
+        assert found is not None
+        return found
+
     def await_words(self, *words: str) -> list[str]:
         """Wait until all words are on the screen."""
         return self.await_screen(lambda lines: all(word in "\n".join(lines) for word in words), str(words))
@@ -158,7 +166,9 @@ class Seat:
 
     def _read(self, timeout_s: float) -> None:
         while select.select([self._ours], [], [], timeout_s)[0]:
-            self.screen.feed(self._decode(os.read(self._ours, 65536)))
+            said = self._decode(os.read(self._ours, 65536))
+            self.typescript += said
+            self.screen.feed(said)
             timeout_s = 0.0
 
 

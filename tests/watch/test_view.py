@@ -65,7 +65,7 @@ def watched(nodes: int, *, looks: int = 30, cluster: str = "web", calm: bool = F
             one = member(n, runs, alive, **facts)
             ages = {peer: (37 * peer + 11 * n + 53 * look) % 250 for peer in alive | {1} if peer != n}
             now, before = glance(n, look, ages), glance(n, look - 1, ages) if look else None
-            sightings[f"n{n}"] = Sighting(one.facts, one.lock, now, before)
+            sightings[f"n{n}"] = Sighting(one.facts, one.lock, now, before, answers=look)
         if is_cut:
             sightings["n2"] = Sighting(error=TIMEOUT)
         picture = picture_of(BEGAN_S + 2 * look, cluster, members, sightings)

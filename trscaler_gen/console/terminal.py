@@ -146,13 +146,15 @@ class Terminal:
     def _take(self) -> None:
         if self._keyboard is not None:
             tty.setcbreak(self._keyboard, termios.TCSANOW)
+            modes = termios.tcgetattr(self._keyboard)
+            modes[tty.IFLAG] &= ~termios.IXON  # a Ctrl-S would hold up what is drawn, and the end as well
+            termios.tcsetattr(self._keyboard, termios.TCSANOW, modes)
         self._console.set_alt_screen(True)
         self._console.show_cursor(False)
 
     def _give_back(self) -> None:
         if self._keyboard is not None and self._found is not None:
             with contextlib.suppress(termios.error, OSError):
-                termios.tcflow(self._keyboard, termios.TCOON)  # after a Ctrl-S nothing could be written
                 termios.tcsetattr(self._keyboard, termios.TCSANOW, self._found)  # type: ignore[arg-type]
         with contextlib.suppress(OSError):
             self._console.show_cursor(True)

@@ -134,7 +134,7 @@ class _Post:
         self._session: Session | None = None
         self._facts: Facts | None = None
         self._whole_at = 0.0
-        self._failures = 0
+        self._failures = self._answers = 0
         self._not_before = 0.0
         self._asked_s = 0.0
         self._is_asked = threading.Event()
@@ -180,7 +180,8 @@ class _Post:
             facts, glance = self._see_at_last()
             seen, self._failures = self.sighting, 0
             before = seen.glance if seen.glance and seen.glance.uptime_s < glance.uptime_s else seen.before
-            self.sighting = Sighting(facts, glance=glance, before=before)
+            self._answers += 1
+            self.sighting = Sighting(facts, glance=glance, before=before, answers=self._answers)
         except NodeError as error:
             self._hang_up()
             pauses = self._pace.pauses_s
