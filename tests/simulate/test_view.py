@@ -18,8 +18,10 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from trscaler_gen.console.simulate_view import bar, show_simulation
+from trscaler_gen.render import render_figure
+from trscaler_gen.simulate.picture import figure_of
 
-from .samples import GOLDEN, ROOT, SAMPLES, VIEWS, four, view
+from .samples import GOLDEN, PICTURE, ROOT, SAMPLES, VIEWS, four, view
 
 ESCAPES = re.compile(r"\x1b\[[0-9;]*m")
 BARS = re.compile(r"[█▏▎▍▌▋▊▉▒│]+")
@@ -138,3 +140,14 @@ def test_a_narrow_terminal_gets_it_too() -> None:
     file = StringIO()
     show_simulation(four(), Console(file=file, width=20, force_terminal=True))
     assert "58.8 %" in file.getvalue()
+
+
+def test_the_documentation_shows_what_is_shown() -> None:
+    (block,) = re.findall(
+        r"<!-- simulate: four -->\n```\n(.*?)```", (ROOT / "docs" / "simulate.md").read_text(), re.DOTALL
+    )
+    assert block in plain(view(four(), "80.ansi"))
+
+
+def test_the_picture_of_the_documentation_is_of_today() -> None:
+    assert PICTURE.read_bytes() == render_figure(figure_of(four())), "see above"
