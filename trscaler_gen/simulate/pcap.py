@@ -55,12 +55,13 @@ def _chain(buffer: bytes, at: int, order: str) -> tuple[list[int], int]:
     """Where the records that are whole begin, and where the first one that is not does."""
     unpack = struct.Struct(f"{order}I").unpack_from
     starts: list[int] = []
-    last = len(buffer) - _RECORD_HEADER
+    add, end = starts.append, len(buffer)
+    last = end - _RECORD_HEADER
     while at <= last:
         following = at + _RECORD_HEADER + unpack(buffer, at + 8)[0]
-        if following > len(buffer):
+        if following > end:
             break
-        starts.append(at)
+        add(at)
         at = following
     return starts, at
 

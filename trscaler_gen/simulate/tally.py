@@ -31,6 +31,7 @@ HEAVY = 1 << 16
 
 #: rows that wait before they are worth a merge
 _MERGE = 1 << 16
+_CHUNK = 1 << 14
 #: clients that are looked at for each measure
 _TOP = 50
 _PACKETS, _OCTETS = 0, 1
@@ -143,13 +144,18 @@ class _Family:
 
     def _empty(self, sample: int | None, heavy: int | None) -> None:
         pairs, amounts = self._table.take()
-        for sums, hashing in zip(self._sums, self._hashings, strict=True):
-            found = hashing.of(pairs)
-            for measure in (_PACKETS, _OCTETS):
-                # In halves of 32 bits, for sums in floating point are exact below 2 ** 53.
-                low, high = amounts[:, measure] & 0xFFFFFFFF, amounts[:, measure] >> 32
-                sums[measure] += _summed(found, low, hashing.buckets)
-                sums[measure] += _summed(found, high, hashing.buckets) << 32
+        weights = [
+            (measure, part, bits)
+            for measure in (_PACKETS, _OCTETS)
+            for part, bits in _exact(amounts[:, measure])
+        ]
+        for start in range(0, len(pairs), _CHUNK):  # one that all hashings find in the cache
+            chunk = slice(start, start + _CHUNK)
+            for sums, hashing in zip(self._sums, self._hashings, strict=True):
+                found = hashing.of(pairs[chunk])
+                for measure, part, bits in weights:
+                    counted = np.bincount(found, part[chunk], hashing.buckets)
+                    sums[measure] += counted.astype(np.int64) << bits
         self._sample.add(pairs, sample)
         clients = grouped(pairs[:, self._client], amounts)
         for summary in self._heavy_clients:
@@ -181,8 +187,12 @@ class _Family:
         return Client(address.tobytes(), Counts(flows, packets, octets), tuple(sorted(found)))
 
 
-def _summed(found: NDArray[np.intp], amounts: Numbers, buckets: int) -> Numbers:
-    return np.bincount(found, amounts, buckets).astype(np.int64)
+def _exact(amounts: Numbers) -> list[tuple[NDArray[np.float64], int]]:
+    """Numbers, and by how many bits to shift their sums: sums in floating point are exact below 2 ** 53."""
+    if amounts.sum(dtype=np.float64) < 2**52:
+        return [(amounts.astype(np.float64), 0)]
+    low, high = amounts & 0xFFFFFFFF, amounts >> 32
+    return [(low.astype(np.float64), 0), (high.astype(np.float64), 32)]
 
 
 # --- rows that are the same --------------------------------------------------------------------------
