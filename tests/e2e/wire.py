@@ -230,13 +230,17 @@ class Wire:
         names = {node.node_id: node.name for node in self.lock.nodes}
         return names[self.lock.orders[found][0]]
 
-    def barrier(self) -> None:
-        """Wait until every node has answered a question of its own, so that all before it is dealt with."""
+    def barrier(self, nodes: Sequence[str] = ()) -> None:
+        """Wait until every node has answered a question of its own, so that all before it is dealt with.
+
+        ``nodes``: only these, where the others cannot answer.
+        """
+        asked = nodes or self.cluster.lab.nodes
         for family in (4, 6):
             sock = self.asker(own_address("client", family))
-            for node in self.cluster.lab.nodes:
+            for node in asked:
                 sock.sendto(b"barrier", (str(own_address(node, family)), PORT))
-            answers(sock, len(self.cluster.lab.nodes))
+            answers(sock, len(asked))
             sock.close()
 
     def deliveries(self, version: int, protocol: int) -> dict[str, list[bytes]]:
