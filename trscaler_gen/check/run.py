@@ -54,7 +54,7 @@ def check_bundles(
 
     Raises OperationError when a check could not be made: that is never a success.
     """
-    _require_tools()
+    require_tools(_TOOLS)
     try:
         with tempfile.TemporaryDirectory(prefix="trscaler-check-") as folder:
             findings = _check_in(Path(folder), bundles, links, other_links or {})
@@ -79,7 +79,7 @@ def _check_in(
         for i in range(workers)
     ]
     with ThreadPoolExecutor(workers) as pool:
-        answers = list(pool.map(partial(_run_sandbox, folder), jobs))
+        answers = list(pool.map(partial(run_sandbox, "sandbox", str(folder)), jobs))
     return [Finding(**finding) for answer in answers for finding in answer]
 
 
@@ -94,8 +94,9 @@ def _job(folder: Path, bundle: Bundle, link: str, other_link: str) -> dict[str, 
     }
 
 
-def _require_tools() -> None:
-    for tool, package in _TOOLS.items():
+def require_tools(tools: Mapping[str, str]) -> None:
+    """Raise OperationError unless every tool (tool -> Debian package) and libnftables are there."""
+    for tool, package in tools.items():
         if not shutil.which(tool, path=_search_path()):
             raise OperationError(f"cannot check: {tool} is not installed", f"apt-get install {package}")
     if importlib.util.find_spec("nftables") is None:
@@ -110,13 +111,14 @@ def _search_path() -> str:
     return os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
 
 
-def _run_sandbox(folder: Path, jobs: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
+def run_sandbox(module: str, folder: str, jobs: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
+    """Let a module of this package answer jobs in namespaces of its own; raises OperationError."""
     unshare = ["unshare", "--net", "--mount", "--propagation", "private"]
     if os.geteuid() != 0:
         unshare += ["--user", "--map-root-user"]
     try:
         done = subprocess.run(
-            [*unshare, sys.executable, "-P", "-m", "trscaler_gen.check.sandbox", str(folder)],
+            [*unshare, sys.executable, "-P", "-m", f"trscaler_gen.check.{module}", folder],
             input=json.dumps(list(jobs)),
             capture_output=True,
             text=True,

@@ -1,0 +1,636 @@
+"""nftables' rules, evaluated for many packets at once. Pure.
+
+It follows nft(8) and the kernel's nf_tables_core.c: a rule ends at the first statement that does not match or
+has nothing to work on; a chain ends with a verdict, or its packets go on where the last jump came from.
+Who is alive stays open: what comes out are packets with the conditions under which they came out.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from trscaler_gen.proof.hashing import bucket_rows
+from trscaler_gen.proof.lanes import Lanes, Wrote, merge
+from trscaler_gen.proof.packets import Bytes, Flags, Frames, Indices, Numbers
+from trscaler_gen.proof.rules import (
+    Chain,
+    Concat,
+    Constant,
+    Expression,
+    Hash,
+    InSet,
+    Lookup,
+    Mangle,
+    Masked,
+    Match,
+    Meta,
+    Number,
+    Payload,
+    Rule,
+    SetWrite,
+    State,
+    Statement,
+    Table,
+    UnknownRule,
+    Untrack,
+    Values,
+    Verdict,
+    VerdictMap,
+    targets,
+)
+from trscaler_gen.proof.words import Place
+
+_UNTRACKED = 64
+#: the highest id, so that conditions fit into 64 bits
+MAX_ID = 64
+#: a map with keys below this is kept as an array
+_DENSE = 1 << 20
+#: packets are looked at together from a chain on that tells fewer than so many kinds of them apart
+_FEW_KINDS = 4096
+_MANY_LANES = 2048
+#: np.isin takes longer than so many comparisons
+_COMPARED_ONE_BY_ONE = 8
+#: above this, numbers of kinds are counted anew before they are multiplied once more
+_MANY_KEYS = 1 << 40
+
+Found = tuple[Numbers, Flags]
+
+
+@dataclass(frozen=True)
+class Members:
+    """What a set holds.
+
+    ``alive`` True: the ids of the nodes that are alive; False: those of the cluster that are not. Otherwise
+    ``keys``, or with ``everything`` whatever is asked for.
+    """
+
+    keys: frozenset[Number] = frozenset()
+    everything: bool = False
+    alive: bool | None = None
+
+
+NOTHING = Members()
+EVERYTHING = Members(everything=True)
+ALIVE = Members(alive=True)
+NOT_ALIVE = Members(alive=False)
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What the rules are told beside the packet.
+
+    ``members``: what the sets hold that change; those that are constant have what they were loaded with.
+    ``ids``: a bit for each node of the cluster. ``link``: the name of the device that packets come in on.
+    """
+
+    members: Mapping[str, Members]
+    ids: int
+    link: str
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of packets: a row for each packet and condition.
+
+    ``daddr`` and ``mark`` are those with which it goes on.
+    """
+
+    accepted: Lanes
+    dropped: list[Lanes]
+
+
+@dataclass
+class Machine:
+    """One table of one node, with what its sets hold."""
+
+    table: Table
+    frames: Frames
+    surroundings: Surroundings
+    groups: list[Indices] = field(default_factory=list)
+    _order: dict[str, int] = field(default_factory=dict)
+    _dense: dict[str, Indices] = field(default_factory=dict)
+    _reads: dict[tuple[str, ...], frozenset[Payload | Meta]] = field(default_factory=dict)
+
+    def run(self, hook: str, lanes: Lanes) -> Outcome:
+        """Take packets through the chains of a hook; raises UnknownRule."""
+        blocks, dropped = [lanes], [lanes.none]
+        chains = self.table.hooked(hook)
+        for number, chain in enumerate(chains, 1):
+            later = tuple(other.name for other in chains[number:])
+            ended, left = self._run(chain.name, blocks, later=later)
+            dropped += [some for verdict, some in ended if verdict == "drop"]
+            blocks = [some for verdict, some in ended if verdict == "accept"]
+            if chain.policy == "accept":
+                blocks += left
+            else:
+                dropped += left
+        return Outcome(merge([lanes.none, *blocks]), dropped)
+
+    def spread(self, lanes: Lanes) -> tuple[Indices, Indices]:
+        """Every single packet of lanes that may stand for groups: (frame, lane), a row each."""
+        alone = np.flatnonzero(lanes.group < 0)
+        grouped = np.flatnonzero(lanes.group >= 0)
+        members = [self.groups[group] for group in lanes.group[grouped]]
+        sizes = np.array([len(one) for one in members], np.int64)
+        return (
+            np.concatenate([lanes.frame[alone], *members]),
+            np.concatenate([alone, np.repeat(grouped, sizes)]),
+        )
+
+    # Chains
+
+    def _run(
+        self, name: str, blocks: list[Lanes], *, later: tuple[str, ...] | None = None
+    ) -> tuple[list[tuple[str, Lanes]], list[Lanes]]:
+        """Take packets through a chain and all that it goes to: (verdict, packets), and who has none.
+
+        ``later`` are the chains that they can meet after it; None where they come back to the middle of one.
+        """
+        waiting: dict[str, list[Lanes]] = {name: blocks}
+        turns = [(self._turn(name), name)]
+        ended: list[tuple[str, Lanes]] = []
+        left: list[Lanes] = []
+        while turns:
+            _, name = heapq.heappop(turns)
+            if name not in waiting:
+                continue
+            here = _few(waiting.pop(name))
+            if later is not None:
+                here = self._together((name, *later), here)
+            for verdict, some in self._chain(self.table.chains[name], here):
+                if verdict.kind == "goto":
+                    waiting.setdefault(verdict.target, []).append(some)
+                    heapq.heappush(turns, (self._turn(verdict.target), verdict.target))
+                elif verdict.kind == "return":
+                    left.append(some)
+                else:
+                    ended.append((verdict.kind, some))
+        return ended, left
+
+    def _turn(self, name: str) -> int:
+        """A number that is higher for every chain that this one leads to: packets meet there."""
+        if name not in self._order:
+            onward = [
+                target
+                for rule in self.table.chains[name].rules
+                for statement in rule.statements
+                for target in targets(statement)
+            ]
+            self._order[name] = min((self._turn(target) for target in onward), default=0) - 1
+        return self._order[name]
+
+    def _chain(self, chain: Chain, blocks: list[Lanes]) -> Iterator[tuple[Verdict, Lanes]]:
+        """Yield verdicts with the packets that they are for; the last ones are for those without."""
+        for rule in chain.rules:
+            onward: list[Lanes] = []
+            for block in blocks:
+                try:
+                    passed, verdicts = self._rule(rule, block)
+                except UnknownRule as error:
+                    raise self._located(error, chain, rule) from None
+                onward += passed
+                yield from verdicts
+            blocks = _few(onward)
+        yield from ((Verdict("return"), block) for block in blocks)
+
+    def _located(self, error: UnknownRule, chain: Chain, rule: Rule) -> UnknownRule:
+        """The same error with the place of the rule, unless it has that of one that this one jumped to."""
+        if str(error).startswith("table "):
+            return error
+        where = f"table {self.table.family} {self.table.name}, chain {chain.name}, rule {rule.number}"
+        return UnknownRule(f"{where}: {error}")
+
+    def _rule(self, rule: Rule, lanes: Lanes) -> tuple[list[Lanes], list[tuple[Verdict, Lanes]]]:
+        """Apply one rule: the packets that go on to the next one, and verdicts."""
+        passed: list[Lanes] = []
+        verdicts: list[tuple[Verdict, Lanes]] = []
+        for statement in rule.statements:
+            if isinstance(statement, Verdict):
+                passed += self._decide(statement, lanes, verdicts)
+                return passed, verdicts
+            if isinstance(statement, VerdictMap):
+                passed += self._decide_by_map(statement, lanes, verdicts)
+                return passed, verdicts
+            lanes, over = self._apply(statement, lanes)
+            passed += over
+            if not lanes.count:
+                return passed, verdicts
+        return [*passed, lanes], verdicts
+
+    def _decide(
+        self, verdict: Verdict, lanes: Lanes, verdicts: list[tuple[Verdict, Lanes]]
+    ) -> list[Lanes]:
+        """Note a verdict; only from a jump packets may come back."""
+        if verdict.kind != "jump":
+            verdicts.append((verdict, lanes))
+            return []
+        ended, left = self._run(verdict.target, [lanes])
+        verdicts += [(Verdict(kind), some) for kind, some in ended]
+        return left
+
+    def _decide_by_map(
+        self, statement: VerdictMap, lanes: Lanes, verdicts: list[tuple[Verdict, Lanes]]
+    ) -> list[Lanes]:
+        values, valid = self._value(statement.key, lanes)
+        back: list[Lanes] = []
+        for value, verdict in statement.verdicts:
+            is_it = valid & (values == np.uint64(self._number(value)))
+            some, lanes = lanes.divide(is_it)
+            values, valid = values[~is_it], valid[~is_it]
+            if some.count:
+                back += self._decide(verdict, some, verdicts)
+        return [*back, lanes]
+
+    # Statements
+
+    def _apply(self, statement: Statement, lanes: Lanes) -> tuple[Lanes, list[Lanes]]:
+        """Apply a statement without a verdict: for whom the rule goes on, and for whom it ends."""
+        match statement:
+            case Match():
+                return self._match(statement, lanes)
+            case Mangle():
+                return self._mangle(statement, lanes)
+            case SetWrite():
+                return self._write(statement, lanes)
+            case Untrack():
+                return replace(lanes, state=np.full(lanes.count, _UNTRACKED, np.uint64)), []
+        raise UnknownRule(f"{type(statement).__name__} cannot be evaluated")
+
+    def _mangle(self, statement: Mangle, lanes: Lanes) -> tuple[Lanes, list[Lanes]]:
+        values, valid = self._value(statement.value, lanes)
+        if isinstance(statement.target, Payload):
+            valid = valid & self._payload(statement.target, lanes)[1]
+        on, over = lanes.divide(valid)
+        values = values[valid]
+        match statement.target:
+            case Meta("mark"):
+                return replace(on, mark=values), [over]
+            case Meta("priority"):
+                return replace(on, priority=values), [over]
+            case Payload(place, _):
+                return on.traced(place, values), [over]
+        raise UnknownRule(f"meta {statement.target.key} set")
+
+    def _write(self, statement: SetWrite, lanes: Lanes) -> tuple[Lanes, list[Lanes]]:
+        keys, valid = self._value(statement.key, lanes)
+        on, over = lanes.divide(valid)
+        turns = [key.turn for key in on.traces if isinstance(key, Wrote) and key.set == statement.set]
+        wrote = Wrote(statement.set, max(turns, default=0) + 1, statement.op != "delete")
+        on = on.traced(wrote, keys[valid])
+        return (on.none, [on, over]) if statement.limited else (on, [over])
+
+    def _match(self, statement: Match, lanes: Lanes) -> tuple[Lanes, list[Lanes]]:
+        if isinstance(statement.right, InSet):
+            return self._match_set(statement.left, statement.right.name, lanes, wanted=statement.op == "==")
+        if isinstance(statement.left, Payload) and statement.left.place.bits > 64:
+            holds, valid = self._compare_wide(statement.left, statement.right, lanes)
+        else:
+            values, valid = self._value(statement.left, lanes)
+            holds = self._compare("==" if statement.op == "!=" else statement.op, values, statement.right)
+        on, over = lanes.divide(valid & (holds != (statement.op == "!=")))
+        return on, [over]
+
+    def _compare(self, op: str, values: Numbers, right: Values) -> Flags:
+        if op == "==":
+            holds = _among(values, [self._number(value) for value in right.single])
+            for first, last in right.ranges:
+                holds |= (values >= np.uint64(first)) & (values <= np.uint64(last))
+            return holds
+        if right.ranges or len(right.single) != 1:
+            raise UnknownRule(f'the comparison "{op}" with several values')
+        value = np.uint64(self._number(next(iter(right.single))))
+        if op in ("in", "!"):
+            return ((values & value) != 0) == (op == "in")
+        return {"<": values < value, ">": values > value, "<=": values <= value, ">=": values >= value}[op]
+
+    def _compare_wide(self, left: Payload, right: Values, lanes: Lanes) -> tuple[Flags, Flags]:
+        """Compare more than 64 bits, for which there are no arrays of numbers."""
+        rows, valid = self.frames.bytes_at(left.place)
+        if left.needs is not None:
+            valid = valid & self._fulfilled(left.needs)
+        if right.ranges:
+            raise UnknownRule("a range of addresses of IPv6")
+        known = {int(value).to_bytes(left.place.bits // 8, "big") for value in right.single}
+        holds = np.fromiter((row.tobytes() in known for row in rows[lanes.frame]), bool, lanes.count)
+        return holds, valid[lanes.frame]
+
+    # Sets
+
+    def _match_set(
+        self, left: Expression, name: str, lanes: Lanes, *, wanted: bool
+    ) -> tuple[Lanes, list[Lanes]]:
+        """Ask whether a set holds a value; packets are split where that is open."""
+        keys, valid = self._value(left, lanes)
+        on, over = lanes.divide(valid)
+        keys = keys[valid]
+        held, split = self._held(name, keys, on)
+        if not split.any():
+            inside, outside = on.divide(held)
+            return (inside, [outside, over]) if wanted else (outside, [inside, over])
+        yes = np.flatnonzero(held | split)
+        no = np.flatnonzero(~held)
+        bits = np.where(split, _bit(keys, self.surroundings.ids), np.uint64(0))
+        inside, outside = on.take(yes), on.take(no)
+        alive = self._members(name).alive
+        if alive is True:
+            inside = replace(inside, yes=inside.yes | bits[yes])
+            outside = replace(outside, no=outside.no | bits[no])
+        elif alive is False:
+            inside = replace(inside, no=inside.no | bits[yes])
+            outside = replace(outside, yes=outside.yes | bits[no])
+        return (inside, [outside, over]) if wanted else (outside, [inside, over])
+
+    def _held(self, name: str, keys: Numbers, lanes: Lanes) -> tuple[Flags, Flags]:
+        """Which keys a set holds, and for which both is possible."""
+        members = self._members(name)
+        bits = _bit(keys, self.surroundings.ids)
+        split = np.zeros(lanes.count, bool)
+        if members.alive is not None:
+            sure = (lanes.yes if members.alive else lanes.no) & bits != 0
+            never = ((lanes.no if members.alive else lanes.yes) & bits != 0) | (bits == 0)
+            held, split = sure, ~sure & ~never
+        elif members.everything:
+            held = np.ones(lanes.count, bool)
+        else:
+            held = _among(keys, [self._number(key) for key in members.keys])
+        for wrote, (written, has) in self._writes(name, lanes):
+            same = has & (written == keys)
+            held = np.where(same, wrote.present, held)
+            split &= ~same
+        return held, split
+
+    def _writes(self, name: str, lanes: Lanes) -> list[tuple[Wrote, Found]]:
+        """What the rules did to a set before, in order."""
+        found = [(key, t) for key, t in lanes.traces.items() if isinstance(key, Wrote) and key.set == name]
+        return sorted(found, key=lambda item: item[0].turn)
+
+    def _members(self, name: str) -> Members:
+        if name in self.surroundings.members:
+            return self.surroundings.members[name]
+        found = self.table.sets[name]
+        if not found.is_constant:
+            raise UnknownRule(f"the set {name}: it is not known here what it holds when")
+        if any(isinstance(key, tuple) for key in found.elements):
+            raise UnknownRule(f"the set {name}: a set of several values side by side")
+        return Members(frozenset(key for key in found.elements if not isinstance(key, tuple)))
+
+    # Expressions
+
+    def _value(self, expression: Expression, lanes: Lanes) -> Found:
+        """The value of an expression for every packet, and where it has one."""
+        sure = np.ones(lanes.count, bool)
+        match expression:
+            case Constant(value):
+                return np.full(lanes.count, self._number(value), np.uint64), sure
+            case Meta():
+                return self._meta(expression, lanes)
+            case State():
+                return lanes.state, sure
+            case Payload():
+                return self._payload(expression, lanes)
+            case Masked(of, mask):
+                values, valid = self._value(of, lanes)
+                return values & np.uint64(mask), valid
+            case Hash():
+                return self._hash(expression, lanes)
+            case Lookup():
+                return self._lookup(expression, lanes)
+        raise UnknownRule(f"{type(expression).__name__} cannot be evaluated here")
+
+    def _meta(self, meta: Meta, lanes: Lanes) -> Found:
+        sure = np.ones(lanes.count, bool)
+        match meta.key:
+            case "mark":
+                return lanes.mark, sure
+            case "priority":
+                return lanes.priority, sure
+            case "iif" | "oif" | "iifname":
+                return np.full(lanes.count, self._number(self.surroundings.link), np.uint64), sure
+            case "protocol":
+                return self.frames.protocol[lanes.frame], sure
+            case "length":
+                length = self.frames.length - self.frames.network
+                return length[lanes.frame].astype(np.uint64), sure
+            case "l4proto":
+                number = self.frames.l4proto[lanes.frame]
+                return np.maximum(number, 0).astype(np.uint64), number >= 0
+        raise UnknownRule(f"meta {meta.key}")
+
+    def _payload(self, payload: Payload, lanes: Lanes) -> Found:
+        values, valid = self.frames.bits(payload.place)
+        values, valid = values[lanes.frame], valid[lanes.frame]
+        if payload.needs is not None:
+            valid = valid & self._fulfilled(payload.needs)[lanes.frame]
+        for place, (changed, has) in lanes.traces.items():
+            if place == payload.place:
+                values = np.where(has, changed, values)
+            elif isinstance(place, Place) and _overlap(place, payload.place) and has.any():
+                raise UnknownRule("a part of the frame is read that was changed as part of another one")
+        return values, valid
+
+    def _fulfilled(self, needs: tuple[str, int]) -> Flags:
+        what, value = needs
+        if what == "ether type":
+            return self.frames.bits(Place("ll", 96, 16))[0] == np.uint64(value)
+        return (self.frames.protocol if what == "protocol" else self.frames.l4proto) == value  # type: ignore[no-any-return]
+
+    def _hash(self, expression: Hash, lanes: Lanes) -> Found:
+        """Hash what the frames say; it is the same for all nodes, so it is kept with the frames."""
+        changed = [key for key in lanes.traces if isinstance(key, Place)]
+        parts = expression.of.parts if isinstance(expression.of, Concat) else (expression.of,)
+        if any(_overlap(place, part.place) for part in parts if isinstance(part, Payload) for place in changed):
+            raise UnknownRule("a part of the frame is hashed that was changed before")
+        kept = self.frames.kept
+        if expression not in kept:
+            rows, valid = zip(*(self._hash_input(part) for part in parts), strict=True)
+            bucket = bucket_rows(np.concatenate(rows, axis=1), expression.seed, expression.mod)
+            kept[expression] = (bucket + np.uint64(expression.offset), np.logical_and.reduce(valid))
+        values, there = kept[expression]
+        return values[lanes.frame], there[lanes.frame]
+
+    def _hash_input(self, part: Expression) -> tuple[Bytes, Flags]:
+        """The bytes of a field, filled up to whole registers of 4 bytes, as the kernel hashes them."""
+        if not isinstance(part, Payload) or part.place.bits % 8 or part.place.offset % 8:
+            raise UnknownRule("the hash of something else than whole bytes of the frame")
+        rows, valid = self.frames.bytes_at(part.place)
+        if part.needs is not None:
+            valid = valid & self._fulfilled(part.needs)
+        return np.pad(rows, ((0, 0), (0, -rows.shape[1] % 4))), valid
+
+    def _lookup(self, expression: Lookup, lanes: Lanes) -> Found:
+        found = self.table.sets[expression.map]
+        if not found.is_map or not found.is_constant:
+            raise UnknownRule(f"the map {expression.map}: its elements may change")
+        if isinstance(expression.key, Concat):
+            return self._lookup_many(expression.key, expression.map, lanes)
+        keys, valid = self._value(expression.key, lanes)
+        table = self._table_of(expression.map)
+        values = table[np.minimum(keys, np.uint64(len(table) - 1)).astype(np.int64)]
+        return np.maximum(values, 0).astype(np.uint64), valid & (values >= 0)
+
+    def _table_of(self, name: str) -> Indices:
+        """A map as an array, -1 where it has no element; the last place never has one."""
+        if name not in self._dense:
+            elements = {self._number(key): self._number(value) for key, value in _pairs(self.table, name)}
+            highest = max(elements, default=0)
+            if highest >= _DENSE:
+                raise UnknownRule(f"the map {name} has a key above {_DENSE}")
+            table = np.full(highest + 2, -1, np.int64)
+            table[np.array(list(elements), np.int64)] = np.array(list(elements.values()), np.int64)
+            self._dense[name] = table
+        return self._dense[name]
+
+    def _lookup_many(self, key: Concat, name: str, lanes: Lanes) -> Found:
+        """A map of several values side by side."""
+        elements = self.table.sets[name].elements
+        columns = [self._value(part, lanes) for part in key.parts]
+        rows = zip(*(values.tolist() for values, _ in columns), strict=True)
+        found = [elements.get(row) for row in rows]
+        values = np.array([0 if value is None else self._number(value) for value in found], np.uint64)
+        there = np.array([value is not None for value in found], bool)
+        return values, np.logical_and.reduce([there, *(valid for _, valid in columns)])
+
+    def _number(self, value: Number) -> int:
+        """A link has the number 1 if it is the one that packets come in on, and 0 if it is another."""
+        return int(value == self.surroundings.link) if isinstance(value, str) else value
+
+    # Packets that take the same way
+
+    def _together(self, names: tuple[str, ...], blocks: list[Lanes]) -> list[Lanes]:
+        """Let one packet stand for all that these chains, and what they lead to, cannot tell apart."""
+        count = sum(block.count for block in blocks)
+        if count < _MANY_LANES or any((block.group >= 0).any() for block in blocks):
+            return blocks
+        kinds = self._kinds_from(names)
+        if kinds is None:
+            return blocks
+        lanes = merge(blocks)
+        keys = kinds[lanes.frame]
+        columns = [lanes.mark, lanes.priority, lanes.state, lanes.yes, lanes.no]
+        columns += [column for trace in lanes.traces.values() for column in trace]  # type: ignore[misc]
+        for column in columns:
+            if (column != column[0]).any():
+                codes = np.unique(column, return_inverse=True)[1].reshape(-1)
+                keys = keys * (int(codes.max()) + 1) + codes
+                if keys.max() > _MANY_KEYS:
+                    keys = np.unique(keys, return_inverse=True)[1].reshape(-1)
+        _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
+        inverse = inverse.reshape(-1)
+        if len(first) * 2 > lanes.count:
+            return [lanes]
+        order = np.argsort(inverse, kind="stable")
+        ends = np.cumsum(np.bincount(inverse))[:-1]
+        numbers = np.arange(len(first)) + len(self.groups)
+        self.groups += np.split(lanes.frame[order], ends)
+        return [replace(lanes.take(first), group=numbers)]
+
+    def _kinds_from(self, names: tuple[str, ...]) -> Indices | None:
+        """A number for each frame, the same for those that these chains cannot tell apart; None for many."""
+        reads = self._reads_from(names)
+        key = ("kinds", reads)
+        if key not in self.frames.kept_codes:
+            codes = np.zeros(self.frames.count, np.int64)
+            for read in reads:
+                more = self._codes(read)
+                codes = codes * (int(more.max()) + 2) + more + 1
+                codes = np.unique(codes, return_inverse=True)[1].reshape(-1)
+            self.frames.kept_codes[key] = codes
+        codes = self.frames.kept_codes[key]
+        return codes if codes.max() < _FEW_KINDS else None
+
+    def _reads_from(self, names: tuple[str, ...]) -> frozenset[Payload | Meta]:
+        if names not in self._reads:
+            self._reads[names] = _reads_from(self.table, names)
+        return self._reads[names]
+
+    def _codes(self, read: Payload | Meta) -> Indices:
+        if isinstance(read, Meta):
+            columns = {"protocol": self.frames.protocol, "l4proto": self.frames.l4proto}
+            values = columns.get(read.key, self.frames.length - self.frames.network)
+            return np.unique(values, return_inverse=True)[1].reshape(-1)
+        if read.place.bits > 64:
+            return np.arange(self.frames.count)
+        values, valid = self.frames.bits(read.place)
+        if read.needs is not None:
+            valid = valid & self._fulfilled(read.needs)
+        return np.where(valid, np.unique(values, return_inverse=True)[1].reshape(-1), -1)
+
+
+def _reads_from(table: Table, names: tuple[str, ...]) -> frozenset[Payload | Meta]:
+    """What of the frame the rules of chains read, and of all chains that they lead to."""
+    found: set[Payload | Meta] = set()
+    waiting, seen = list(names), set()
+    while waiting:
+        chain = waiting.pop()
+        if chain in seen:
+            continue
+        seen.add(chain)
+        for rule in table.chains[chain].rules:
+            for statement in rule.statements:
+                found |= set(_frame_parts(statement))
+                waiting += targets(statement)
+    return frozenset(found)
+
+
+def _frame_parts(item: object) -> Iterator[Payload | Meta]:
+    match item:
+        case Payload():
+            yield item
+        case Meta(key):
+            if key in ("protocol", "l4proto", "length"):
+                yield item
+        case Match(_, left, _):
+            yield from _frame_parts(left)
+        case VerdictMap(key, _) | SetWrite(_, key, _, _) | Lookup(key, _):
+            yield from _frame_parts(key)
+        case Mangle(target, value):
+            yield from _frame_parts(value)
+            if isinstance(target, Payload) and target.needs is not None:
+                yield target
+        case Masked(of, _) | Hash(of, _, _, _):
+            yield from _frame_parts(of)
+        case Concat(parts):
+            for part in parts:
+                yield from _frame_parts(part)
+
+
+def _pairs(table: Table, name: str) -> Iterator[tuple[Number, Number]]:
+    for key, value in table.sets[name].elements.items():
+        if isinstance(key, tuple) or value is None:
+            raise UnknownRule(f"the map {name}: its keys are not what it is asked for")
+        yield key, value
+
+
+def _few(blocks: list[Lanes]) -> list[Lanes]:
+    """Put small blocks together; large ones are left alone, for most rules are for all of a block or for none."""
+    large = [block for block in blocks if block.count >= _MANY_LANES]
+    small = [block for block in blocks if 0 < block.count < _MANY_LANES]
+    return [*large, merge(small)] if small else large
+
+
+def _among(values: Numbers, few: list[int]) -> Flags:
+    if len(few) > _COMPARED_ONE_BY_ONE:
+        return np.isin(values, np.array(few, np.uint64))
+    found = np.zeros(len(values), bool)
+    for value in few:
+        found |= values == np.uint64(value)
+    return found
+
+
+def _overlap(one: Place, other: Place) -> bool:
+    return (
+        one.base == other.base
+        and one.offset < other.offset + other.bits
+        and other.offset < one.offset + one.bits
+    )
+
+
+def _bit(ids: Numbers, known: int) -> Numbers:
+    """The bit of each id; none for what is no node of the cluster."""
+    is_id = (ids >= 1) & (ids <= MAX_ID)
+    shift = np.where(is_id, ids - np.uint64(1), np.uint64(0))
+    return np.where(is_id, np.uint64(1) << shift, np.uint64(0)) & np.uint64(known)
