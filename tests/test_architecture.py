@@ -37,6 +37,7 @@ PURE = [
     *(f"lock/{path.name}" for path in (PACKAGE / "lock").glob("*.py")),
     *(f"inventory/{path.name}" for path in (PACKAGE / "inventory").glob("*.py")),
     *(f"plan/{path.name}" for path in (PACKAGE / "plan").glob("*.py")),
+    *(f"proof/{path.name}" for path in (PACKAGE / "proof").glob("*.py")),
     *(
         f"simulate/{name}.py"
         for name in ("blocks", "decode", "hashing", "judge", "pcap", "pcapng", "tally", "whatif")
@@ -71,7 +72,7 @@ LAYERS = [
     {"bundle"},
     {"plan", "verdict", "history", "explain"},
     {"files", "lockfile"},
-    {"simulate"},
+    {"simulate", "proof"},
     {"watching"},
     {"pipeline", "check", "transport", "lab"},
     {"deploy"},

@@ -1,7 +1,7 @@
 """The inside of a sandbox that loads rulesets and says what the kernel has of them.
 
-Runs as a process of its own in a fresh network namespace; reads jobs as JSON from standard input, prints answers
-as JSON.
+Runs as a process of its own in a fresh network namespace; reads jobs as JSON from standard input, prints
+answers as JSON.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def _load(ruleset: str) -> str:
 
 
 def _listing() -> str:
-    """List with a context of its own: libnftables 1.0.6 corrupts its memory when a command follows add_var."""
+    # A context of its own: libnftables 1.0.6 corrupts its memory when a command follows add_var.
     nft = nftables.Nftables()
     nft.set_json_output(True)
     # Names of protocols are the host's (/etc/protocols); all other names are nft's own.

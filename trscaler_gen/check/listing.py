@@ -18,12 +18,10 @@ _TOOLS = {"unshare": "util-linux", "mount": "mount", "ip": "iproute2"}
 def list_rulesets(rulesets: Mapping[str, bytes], links: Mapping[str, str]) -> dict[str, Any]:
     """Load each node's ruleset, and return what the kernel has then, as ``nft -j list ruleset`` tells it.
 
-    ``links`` names each node's link. Raises OperationError when a ruleset is refused or nothing can be loaded.
+    ``links`` names each node's link. Raises OperationError when a ruleset is refused.
     """
     require_tools(_TOOLS)
-    jobs = [
-        {"node": node, "link": links[node], "ruleset": text.decode()} for node, text in rulesets.items()
-    ]
+    jobs = [{"node": node, "link": links[node], "ruleset": text.decode()} for node, text in rulesets.items()]
     workers = min(len(jobs), os.cpu_count() or 1)
     with ThreadPoolExecutor(workers) as pool:
         answers = pool.map(partial(run_sandbox, "lister", ""), [jobs[i::workers] for i in range(workers)])
@@ -31,6 +29,7 @@ def list_rulesets(rulesets: Mapping[str, bytes], links: Mapping[str, str]) -> di
     for node in rulesets:
         if found[node]["error"]:
             raise OperationError(
-                f"{node}: nft refuses the ruleset: {found[node]['error'].strip()}", "trscaler-gen check says more"
+                f"{node}: nft refuses the ruleset: {found[node]['error'].strip()}",
+                "trscaler-gen check says more",
             )
     return {node: json.loads(found[node]["listing"]) for node in rulesets}

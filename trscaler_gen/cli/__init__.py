@@ -17,6 +17,7 @@ VERBS = {
     "schema": "trscaler_gen.cli.schema",
     "check": "trscaler_gen.cli.check",
     "build": "trscaler_gen.cli.build",
+    "verify": "trscaler_gen.cli.verify",
     "plan": "trscaler_gen.cli.plan",
     "apply": "trscaler_gen.cli.apply",
     "rollback": "trscaler_gen.cli.rollback",

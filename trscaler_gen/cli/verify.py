@@ -38,8 +38,9 @@ _MOST_BYTES = 1 << 26
 def command(inventories: tuple[Path, ...], folder: Path | None, as_json: bool) -> None:
     """Prove that every packet has exactly one owner, whichever nodes are dead.
 
-    Loads every node's ruleset into a throw-away namespace, reads back what the kernel has, and evaluates these
-    rules: for packets of every kind and bucket, and every set of dead nodes. The exit status is 1 if a fault is found.
+    Loads every node's ruleset into a throw-away namespace, reads back what the kernel has, and evaluates
+    these rules: for packets of every kind and bucket, and every set of dead nodes. The exit status is 1 if
+    a fault is found.
 
     Example: trscaler-gen verify inventory/lab.yaml
     """
@@ -74,7 +75,7 @@ def verify(
     rulesets: Mapping[str, bytes] | None = None,
     on_state: Callable[[str], None] = lambda label: None,
 ) -> Proof:
-    """Load the rulesets (of the compiled bundles, if none are given) and judge them; raises OperationError."""
+    """Load and judge rulesets, the compiled bundles' if none are given; raises OperationError."""
     plans = plan_nodes(compiled.inventory, compiled.lock)
     if rulesets is None:
         rulesets = {name: bundle.files[_RULESET] for name, bundle in compiled.bundles.items()}
@@ -101,7 +102,8 @@ def _read(file: Path) -> bytes:
         text.decode()
     except OSError as error:
         raise OperationError(
-            f"cannot read {printable(str(file))}: {error.strerror}", "build the inventory into this folder first"
+            f"cannot read {printable(str(file))}: {error.strerror}",
+            "build the inventory into this folder first",
         ) from None
     except UnicodeDecodeError:
         raise OperationError(f"{printable(str(file))} is no ruleset: it is not UTF-8") from None

@@ -1,4 +1,4 @@
-"""A proof for a person: what was proven in plain words, what each node carries at worst, or the first faults."""
+"""A proof for a person: what was proven in plain words and what nodes carry at worst, or the first faults."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def _line(console: Console, text: str, style: str = "") -> None:
 def _said(proof: Proof) -> list[str]:
     nodes, every = len(proof.nodes), 2 ** len(proof.nodes) - 1
     said = [
-        f"{_many(nodes, 'node')}, {proof.buckets} buckets, {_many(proof.rules, 'rule')} as the kernel has them",
+        f"{_many(nodes, 'node')}, {proof.buckets} buckets, {_many(proof.rules, 'rule')} as kernels have them",
         f"whichever nodes are alive ({_many(every, 'set')}), every bucket has exactly one owner among them,"
         " and it is the one that the lock says",
         f"shown with a packet of every bucket, in {_many(len(proof.kinds), 'kind')}, "

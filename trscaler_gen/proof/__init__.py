@@ -1,1 +1,1 @@
-"""What rulesets decide, read from the rules themselves: packets, an evaluator of nft rules, and what is proven."""
+"""What rulesets decide, read from the rules themselves: packets, an evaluator of nft rules, and a proof."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 
 import numpy as np
 
@@ -56,6 +56,9 @@ _MANY_LANES = 2048
 _COMPARED_ONE_BY_ONE = 8
 #: above this, numbers of kinds are counted anew before they are multiplied once more
 _MANY_KEYS = 1 << 40
+
+#: what the kernel knows of a packet from its frame alone
+_OF_THE_FRAME = ("protocol", "l4proto", "length")
 
 Found = tuple[Numbers, Flags]
 
@@ -221,9 +224,7 @@ class Machine:
                 return passed, verdicts
         return [*passed, lanes], verdicts
 
-    def _decide(
-        self, verdict: Verdict, lanes: Lanes, verdicts: list[tuple[Verdict, Lanes]]
-    ) -> list[Lanes]:
+    def _decide(self, verdict: Verdict, lanes: Lanes, verdicts: list[tuple[Verdict, Lanes]]) -> list[Lanes]:
         """Note a verdict; only from a jump packets may come back."""
         if verdict.kind != "jump":
             verdicts.append((verdict, lanes))
@@ -304,8 +305,11 @@ class Machine:
             raise UnknownRule(f'the comparison "{op}" with several values')
         value = np.uint64(self._number(next(iter(right.single))))
         if op in ("in", "!"):
-            return ((values & value) != 0) == (op == "in")
-        return {"<": values < value, ">": values > value, "<=": values <= value, ">=": values >= value}[op]
+            has_any: Flags = (values & value) != 0
+            return has_any if op == "in" else ~has_any
+        compare = {"<": np.less, ">": np.greater, "<=": np.less_equal, ">=": np.greater_equal}[op]
+        result: Flags = compare(values, value)
+        return result
 
     def _compare_wide(self, left: Payload, right: Values, lanes: Lanes) -> tuple[Flags, Flags]:
         """Compare more than 64 bits, for which there are no arrays of numbers."""
@@ -435,14 +439,18 @@ class Machine:
     def _fulfilled(self, needs: tuple[str, int]) -> Flags:
         what, value = needs
         if what == "ether type":
-            return self.frames.bits(Place("ll", 96, 16))[0] == np.uint64(value)
-        return (self.frames.protocol if what == "protocol" else self.frames.l4proto) == value  # type: ignore[no-any-return]
+            return np.equal(self.frames.bits(Place("ll", 96, 16))[0], np.uint64(value))
+        if what == "protocol":
+            return np.equal(self.frames.protocol, np.uint64(value))
+        return np.equal(self.frames.l4proto, value)
 
     def _hash(self, expression: Hash, lanes: Lanes) -> Found:
         """Hash what the frames say; it is the same for all nodes, so it is kept with the frames."""
         changed = [key for key in lanes.traces if isinstance(key, Place)]
         parts = expression.of.parts if isinstance(expression.of, Concat) else (expression.of,)
-        if any(_overlap(place, part.place) for part in parts if isinstance(part, Payload) for place in changed):
+        if any(
+            _overlap(place, part.place) for part in parts if isinstance(part, Payload) for place in changed
+        ):
             raise UnknownRule("a part of the frame is hashed that was changed before")
         kept = self.frames.kept
         if expression not in kept:
@@ -577,25 +585,15 @@ def _reads_from(table: Table, names: tuple[str, ...]) -> frozenset[Payload | Met
 
 
 def _frame_parts(item: object) -> Iterator[Payload | Meta]:
-    match item:
-        case Payload():
-            yield item
-        case Meta(key):
-            if key in ("protocol", "l4proto", "length"):
-                yield item
-        case Match(_, left, _):
-            yield from _frame_parts(left)
-        case VerdictMap(key, _) | SetWrite(_, key, _, _) | Lookup(key, _):
-            yield from _frame_parts(key)
-        case Mangle(target, value):
-            yield from _frame_parts(value)
-            if isinstance(target, Payload) and target.needs is not None:
-                yield target
-        case Masked(of, _) | Hash(of, _, _, _):
-            yield from _frame_parts(of)
-        case Concat(parts):
-            for part in parts:
-                yield from _frame_parts(part)
+    """What of the frame stands anywhere in a statement."""
+    if isinstance(item, Payload) or (isinstance(item, Meta) and item.key in _OF_THE_FRAME):
+        yield item
+    elif isinstance(item, tuple):
+        for part in item:
+            yield from _frame_parts(part)
+    elif is_dataclass(item):
+        for each in fields(item):
+            yield from _frame_parts(getattr(item, each.name))
 
 
 def _pairs(table: Table, name: str) -> Iterator[tuple[Number, Number]]:
@@ -606,7 +604,7 @@ def _pairs(table: Table, name: str) -> Iterator[tuple[Number, Number]]:
 
 
 def _few(blocks: list[Lanes]) -> list[Lanes]:
-    """Put small blocks together; large ones are left alone, for most rules are for all of a block or for none."""
+    """Put small blocks together; large ones are left alone: most rules are for all of a block or for none."""
     large = [block for block in blocks if block.count >= _MANY_LANES]
     small = [block for block in blocks if 0 < block.count < _MANY_LANES]
     return [*large, merge(small)] if small else large

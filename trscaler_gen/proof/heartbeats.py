@@ -1,7 +1,7 @@
 """Heartbeats, from one node's rules through another's: who is taken for whom. Pure.
 
-keepalived's advertisement (RFC 9568, 5.2) leaves by the sender's egress rules, which stamp it; what comes out of
-them goes into each peer's ingress rules. What counts is which ids these put into their sets.
+keepalived's advertisement (RFC 9568, 5.2) leaves by the sender's egress rules, which stamp it; what comes out
+of them goes into each peer's ingress rules. What counts is which ids these put into their sets.
 """
 
 from __future__ import annotations
@@ -100,9 +100,7 @@ def _send(cluster: Cluster, sender: Sender, message: Message) -> tuple[bytes | N
     return frame, [fault for fault in faults if fault is not None]
 
 
-def _hear(
-    cluster: Cluster, judged: Judged, message: Message, heard: Mapping[int, bytes]
-) -> Iterator[Fault]:
+def _hear(cluster: Cluster, judged: Judged, message: Message, heard: Mapping[int, bytes]) -> Iterator[Fault]:
     if not heard:
         return
     made = _frames(list(heard.values()))

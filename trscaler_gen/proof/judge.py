@@ -1,10 +1,10 @@
 """One node's rules held against what is claimed of it. Pure.
 
-For each state of the cluster and each kind of packet the rules are evaluated for a packet of every bucket, with
-the nodes that are alive left open. What comes out (under which sets of living nodes this node answers) must be
-what the orders of the lock say: a bucket's owner is the first node of its order that is alive. Of that there is
-exactly one for every set with a living node, so nodes that each do what is claimed never share a packet, and
-never leave one.
+For each state of the cluster and each kind of packet the rules are evaluated for a packet of every bucket,
+with the nodes that are alive left open. What comes out (under which sets of living nodes this node answers)
+must be what the orders of the lock say: a bucket's owner is the first node of its order that is alive. There
+is exactly one for every set with a living node, so nodes that each do what is claimed never share a packet,
+and never leave one.
 """
 
 from __future__ import annotations
@@ -167,7 +167,7 @@ def _passes_host(judged: Judged, cluster: Cluster, frame: Indices, mark: Numbers
 
 def _by_kind(traffic: Traffic, rows: tuple[Indices, Numbers, Numbers], chosen: Flags) -> tuple[Answers, ...]:
     """Sort answers: frames are numbered by kind, then by bucket."""
-    frame, yes, no = (column[chosen] for column in rows)
+    frame, yes, no = rows[0][chosen], rows[1][chosen], rows[2][chosen]
     order = np.argsort(frame, kind="stable")
     frame, yes, no = frame[order], yes[order], no[order]
     ends = np.searchsorted(frame, np.arange(len(traffic.kinds) + 1) * traffic.buckets)
@@ -180,9 +180,7 @@ def _by_kind(traffic: Traffic, rows: tuple[Indices, Numbers, Numbers], chosen: F
 # Claims
 
 
-def judge_state(
-    judged: Judged, cluster: Cluster, state: State, reading: Reading
-) -> Iterator[Fault]:
+def judge_state(judged: Judged, cluster: Cluster, state: State, reading: Reading) -> Iterator[Fault]:
     """Yield what a node's rules do against the claims, for every kind of packet and every bucket."""
     orders = cluster.orders_in(state)
     claims = state.claims(orders, judged.node_id)
@@ -215,7 +213,7 @@ class _Court:
     kind: Kind
 
     def judge(self, claim: Claim, answers: Answers, does: str, does_not: str) -> Iterator[Fault]:
-        """Yield a fault for each bucket with one; where the rules say just what is claimed, none is looked for."""
+        """Yield a fault for each bucket with one; none is looked for where rules say what is claimed."""
         if self.state.is_alone:
             claim = claim.at(mask([self.judged.node_id]), self._everybody)
         allowed = _contained(answers, claim.allowed)
@@ -226,12 +224,12 @@ class _Court:
             if living is not None:
                 yield self._fault(bucket, living, does)
         for regions in claim.required:
-            for bucket in np.flatnonzero(~_covered(answers, regions)):
+            for bucket in np.flatnonzero(~_covered(answers, regions)).tolist():
                 rows = slice(*np.searchsorted(answers.bucket, [bucket, bucket + 1]))
                 found = list(zip(answers.yes[rows].tolist(), answers.no[rows].tolist(), strict=True))
                 living = outside(regions[bucket], found, self._everybody)
                 if living is not None:
-                    yield self._fault(int(bucket), living, does_not)
+                    yield self._fault(bucket, living, does_not)
 
     @property
     def _everybody(self) -> int:
@@ -255,7 +253,7 @@ class _Court:
 
 def _contained(answers: Answers, allowed: Sequence[Regions]) -> Flags:
     """Which answers are given only within one of the regions; the others have to be looked at."""
-    result = (answers.yes & answers.no) != 0
+    result: Flags = (answers.yes & answers.no) != 0
     for regions in allowed:
         yes, no = regions.yes[answers.bucket], regions.no[answers.bucket]
         result |= ((answers.yes & yes) == yes) & ((answers.no & no) == no)
@@ -265,17 +263,19 @@ def _contained(answers: Answers, allowed: Sequence[Regions]) -> Flags:
 def _covered(answers: Answers, regions: Regions) -> Flags:
     """The buckets in which answers cover the whole region; the others have to be looked at.
 
-    A packet goes one way at a time, so no two answers of a node have a set in common, and their sizes add up: each
-    node that a region says something about halves it. 32 nodes leave these sums exact.
+    A packet goes one way at a time, so no two answers of a node have a set in common, and their sizes add up:
+    each node that a region says something about halves it. 32 nodes leave these sums exact.
     """
     yes, no = regions.yes[answers.bucket], regions.no[answers.bucket]
     inside = ((answers.yes & yes) == yes) & ((answers.no & no) == no) & ((answers.yes & answers.no) == 0)
     size = 2.0 ** (_count(yes | no) - _count(answers.yes | answers.no))
     sums = np.bincount(answers.bucket, np.where(inside, size, 0.0), minlength=len(regions.yes))
-    return regions.is_empty | (sums == 1.0)
+    covered: Flags = regions.is_empty | (sums == 1.0)
+    return covered
 
 
 def _count(masks: Numbers) -> npt.NDArray[np.float64]:
     """How many bits are set."""
     octets = np.ascontiguousarray(masks).view(np.uint8).reshape(-1, 8)
-    return np.unpackbits(octets, axis=1).sum(axis=1).astype(np.float64)
+    found: npt.NDArray[np.float64] = np.unpackbits(octets, axis=1).sum(axis=1).astype(np.float64)
+    return found

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -56,7 +57,7 @@ class Lanes:
     def take(self, chosen: Selector) -> Lanes:
         """Some of the lanes."""
         traces = {key: (values[chosen], wrote[chosen]) for key, (values, wrote) in self.traces.items()}
-        return Lanes(*(column[chosen] for column in self.columns), traces)  # type: ignore[arg-type]
+        return with_columns([column[chosen] for column in self.columns], traces)
 
     def divide(self, chosen: Flags) -> tuple[Lanes, Lanes]:
         """Those that are chosen, and the rest."""
@@ -69,7 +70,7 @@ class Lanes:
     @property
     def none(self) -> Lanes:
         """None of the lanes."""
-        return Lanes(*(column[:0] for column in self.columns), {})  # type: ignore[arg-type]
+        return with_columns([column[:0] for column in self.columns], {})
 
     @property
     def columns(self) -> tuple[npt.NDArray[np.generic], ...]:
@@ -79,7 +80,13 @@ class Lanes:
     def traced(self, key: Place | Wrote, values: Numbers) -> Lanes:
         """The same lanes, each with one trace more."""
         traces = {**self.traces, key: (values, np.ones(self.count, bool))}
-        return Lanes(*self.columns, traces)  # type: ignore[arg-type]
+        return with_columns(self.columns, traces)
+
+
+def with_columns(columns: Sequence[Any], traces: Traces) -> Lanes:
+    """Lanes of these columns, in the order of ``Lanes.columns``."""
+    frame, group, mark, priority, state, yes, no = columns
+    return Lanes(frame, group, mark, priority, state, yes, no, traces)
 
 
 def start(frames: Frames, chosen: Indices) -> Lanes:
@@ -96,7 +103,7 @@ def merge(parts: Sequence[Lanes]) -> Lanes:
         return full[0]
     columns = [np.concatenate(column) for column in zip(*(part.columns for part in full), strict=True)]
     keys = {key for part in full for key in part.traces}
-    return Lanes(*columns, {key: _merged(key, full) for key in keys})  # type: ignore[arg-type]
+    return with_columns(columns, {key: _merged(key, full) for key in keys})
 
 
 def _merged(key: Place | Wrote, parts: Sequence[Lanes]) -> tuple[Numbers, Flags]:

@@ -1,4 +1,4 @@
-"""How much each node carries, set by set of dead nodes, counted from the answers that the rules give. Pure."""
+"""How much each node carries, for every set of dead nodes, counted from what the rules answer. Pure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from trscaler_gen.proof.judge import Answers
 from trscaler_gen.proof.packets import Numbers
 from trscaler_gen.proof.regions import ids_of, mask
 
-#: with as many nodes every set of dead nodes is counted; with more, those of up to MOST_DEAD and single survivors
+#: with as many nodes every set of dead ones is counted; with more, up to MOST_DEAD and single survivors
 EVERY_SET_UP_TO = 12
 MOST_DEAD = 3
 
@@ -23,8 +23,8 @@ class Load:
     """The worst of all sets with as many dead nodes.
 
     ``excess``: the fullest node's buckets as a multiple of its share by weight; ``node_id`` is that node, and
-    ``dead`` the set. ``moved`` and ``least``: buckets that change their owner when that set dies, at most, and
-    those of the dead nodes.
+    ``dead`` the set. ``moved``: buckets that change their owner when as many die, in the set with the most
+    above its ``least``, the dead nodes' own.
     """
 
     dead_count: int
@@ -75,10 +75,7 @@ def count(answers: Mapping[int, Answers], weights: Mapping[int, int], buckets: i
 
 def _living(ids: tuple[int, ...]) -> Numbers:
     """The sets to count, as masks of the living, by how many are dead; all alive is the first."""
-    if len(ids) <= EVERY_SET_UP_TO:
-        sizes = list(range(len(ids)))
-    else:
-        sizes = [*range(MOST_DEAD + 1), len(ids) - 1]
+    sizes = [*range(MOST_DEAD + 1), len(ids) - 1] if len(ids) > EVERY_SET_UP_TO else range(len(ids))
     everybody = mask(ids)
     return np.array(
         [everybody & ~mask(dead) for size in sizes for dead in combinations(ids, size)], np.uint64
@@ -106,9 +103,7 @@ def _owners(
     return owners, hits
 
 
-def _loads(
-    owners: npt.NDArray[np.int8], living: Numbers, weights: Mapping[int, int]
-) -> list[Load]:
+def _loads(owners: npt.NDArray[np.int8], living: Numbers, weights: Mapping[int, int]) -> list[Load]:
     ids = sorted(weights)
     counts = np.stack([(owners == node_id).sum(axis=1) for node_id in ids], axis=1)
     alive = np.stack([living >> np.uint64(node_id - 1) & np.uint64(1) for node_id in ids], axis=1) != 0

@@ -1,6 +1,6 @@
 """Frames in arrays: real bytes, so that the rules read what they would read on the wire. Pure.
 
-A frame keeps the 802.1Q tag that it came with; what the kernel calls its protocol is that of the packet inside.
+A frame keeps the 802.1Q tag that it came with; what the kernel calls its protocol is the packet's in it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The whole proof: every node's rules, in every state, for every kind of packet; then what follows for the cluster.
+"""The whole proof: every node's rules, in every state, for every kind of packet; then the cluster's loads.
 
 Pure: what the kernels list is handed in.
 """

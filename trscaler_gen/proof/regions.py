@@ -28,7 +28,8 @@ class Regions:
     @property
     def is_empty(self) -> Flags:
         """The buckets for which no set is in the region."""
-        return (self.yes & self.no) != 0
+        result: Flags = (self.yes & self.no) != 0
+        return result
 
     def without(self, empty: Flags) -> Regions:
         """The same regions, but for some buckets none at all."""

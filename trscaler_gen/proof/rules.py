@@ -94,7 +94,7 @@ Expression = Payload | Meta | State | Constant | Concat | Hash | Masked | Lookup
 class Values:
     """Constants that a value is compared with; ranges include both ends."""
 
-    single: frozenset[Key]
+    single: frozenset[Number]
     ranges: tuple[tuple[int, int], ...] = ()
 
 
@@ -140,7 +140,7 @@ class Mangle:
 
 @dataclass(frozen=True)
 class SetWrite:
-    """``add``, ``update`` or ``delete`` of an element; ``limited``: the rule ends here until there were many."""
+    """``add``, ``update``, ``delete`` of an element; ``limited``: the rule ends here until there are many."""
 
     op: str
     key: Expression
@@ -305,13 +305,17 @@ class _Numbers(dict[Any, Number]):
         self.kind = kind
 
     def __missing__(self, word: Any) -> Number:
-        number = self[word] = _key(word, [self.kind])  # type: ignore[assignment]
+        number = self[word] = number_of(_plain(word), self.kind)
         return number
 
 
+def _plain(item: Json) -> Json:
+    """An element without its timeout."""
+    return item["elem"]["val"] if isinstance(item, dict) and "elem" in item else item
+
+
 def _key(item: Json, kinds: Sequence[str]) -> Key:
-    if isinstance(item, dict) and "elem" in item:
-        item = item["elem"]["val"]
+    item = _plain(item)
     if isinstance(item, dict) and "concat" in item:
         return tuple(number_of(part, kind) for part, kind in zip(item["concat"], kinds, strict=True))
     (kind,) = kinds
@@ -403,10 +407,8 @@ def _set_write(body: Json) -> SetWrite:
     limits = body.get("stmt", [])
     if any(set(limit) != {"limit"} or not limit["limit"].get("inv") for limit in limits):
         raise UnknownWord("what a set keeps of its elements")
-    element = body["elem"]
-    if isinstance(element, dict) and "elem" in element:
-        element = element["elem"]["val"]
-    return SetWrite(body["op"], _expression(element)[0], body["set"].removeprefix("@"), bool(limits))
+    key, _ = _expression(_plain(body["elem"]))
+    return SetWrite(body["op"], key, body["set"].removeprefix("@"), bool(limits))
 
 
 _VERDICTS = ("accept", "drop", "return", "goto", "jump")

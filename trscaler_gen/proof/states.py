@@ -1,7 +1,7 @@
 """The states of a cluster in which its rules are judged: what the sets hold, and who is to answer. Pure.
 
-Which nodes are alive stays open in all of them. What a set holds in a state is said here by its name; a set that
-is not named here and whose elements may change is an error (see ``evaluate``).
+Which nodes are alive stays open in all of them. What a set holds in a state is said here by its name; a set
+that is not named here and whose elements may change is an error (see ``evaluate``).
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class Claim:
 
 @dataclass(frozen=True)
 class Claims:
-    """What is claimed of a node: packets that begin something, TCP that it does not know, TCP that it knows."""
+    """What is claimed of a node: for new packets, for TCP that it does not know, and for TCP that it knows."""
 
     new: Claim
     unknown: Claim
@@ -86,8 +86,8 @@ class Claims:
 class State:
     """A state of the cluster.
 
-    ``is_switched``: whether the newer of two placements is used. ``is_alone``: judged only for a node that is the
-    only one alive.
+    ``is_switched``: whether the newer of two placements is used. ``is_alone``: judged only for a node that is
+    the only one alive.
     """
 
     label: str
@@ -133,7 +133,9 @@ def states(*, preserves: bool, has_peers: bool, has_switch: bool) -> tuple[State
         for state in found
     )
     after = tuple(
-        State(f"{state.label}, switched", {**state.sets, "switched": _LINK}, state.claims, True, state.is_alone)
+        State(
+            f"{state.label}, switched", {**state.sets, "switched": _LINK}, state.claims, True, state.is_alone
+        )
         for state in found
     )
     return (*before, *after, *((_MOVING,) if preserves else ()))

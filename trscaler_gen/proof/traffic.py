@@ -1,9 +1,9 @@
-"""The packets that a proof is made with: of each kind one for every bucket, that really hashes into it. Pure."""
+"""The packets that a proof is made with: of each kind one for every bucket. Pure."""
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -75,13 +75,13 @@ class Traffic:
 
 def make_traffic(
     contract: HashContract,
-    destinations: dict[int, Sequence[bytes]],
+    destinations: Mapping[int, Sequence[bytes]],
     cluster_mac: bytes,
     inner_mac: bytes,
 ) -> Traffic:
     """Make a frame of every kind for every bucket.
 
-    ``destinations`` has the shared addresses of each family that is used; none for a family means any address.
+    ``destinations`` has the shared addresses of each family that is used; with none, any address will do.
     """
     groups: list[tuple[Kind, Bytes]] = []
     for family, shared in sorted(destinations.items()):
@@ -180,9 +180,7 @@ def _errors(family: int, source: Bytes, destination: Bytes, ether: bytes) -> Ite
             yield kind, _join(ether, outer, head, _network(family, quoted, destination, source, 8), _UDP)
 
 
-def _others(
-    count: int, cluster_mac: bytes, inner_mac: bytes
-) -> Iterator[tuple[Kind, Bytes]]:
+def _others(count: int, cluster_mac: bytes, inner_mac: bytes) -> Iterator[tuple[Kind, Bytes]]:
     """What is not hashed: neighbours' questions and answers, and frames that are none of ours."""
     arp = struct.pack("!HHBBH", 1, 0x0800, 6, 4, 1) + bytes(20)
     layout = Layout(ETHER_BYTES, -1, 0x0806, -1, _NEW)
