@@ -75,7 +75,7 @@ class Claim:
 
 @dataclass(frozen=True)
 class Claims:
-    """What is claimed of a node: for new packets, for TCP that it does not know, and for TCP that it knows."""
+    """What is claimed of a node: for new packets, for TCP that it does not know, for TCP that it knows."""
 
     new: Claim
     unknown: Claim
