@@ -1,6 +1,6 @@
 # Looks at a node whenever it is asked to. Runs as: sh -c THIS sh ROOT/CLUSTER TABLE OBSERVE LINK GENERATION TOOL...
 # A line of standard input is a question: `all` (OBSERVE, the text of observe.sh, answers it), or the names of sets:
-# what changes from one second to the next, with these sets, for a process each and three more.
+# what changes from one second to the next, with these sets, for a process each and four more.
 # `end` ends an answer, and the end of the input everything. Reads only.
 # shellcheck shell=sh
 PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:$PATH
@@ -29,15 +29,18 @@ heartbeat_runs() {
     done
 }
 
-# What the counters say. "list counters" would read every map's elements, which takes several times as long.
-ask_counters() {
-    timeout 10 nft -t list ruleset netdev | awk -v table="$table" '
-        $1 == "table" { ours = $3 == table; found = found || ours }
-        !ours { next }
-        $1 == "counter" && NF == 3 { counter = $2 }
-        $1 == "packets" && counter { print counter "=" $2; counter = "" }
-        END { print "has_table=" (found ? "yes" : "no") }'
-}
+# What the kernel says: "list counters" would read every map's elements, which takes several times as long; and nft
+# 1.0.6 finds no set when it is asked for two at a time. Runs as: sh -c THIS sh TABLE SET...
+# shellcheck disable=SC2016  # the inner shell's words
+kernel='nft -t list ruleset netdev | awk -v table="$1" '"'"'
+    $1 == "table" { ours = $3 == table; found = found || ours }
+    !ours { next }
+    $1 == "counter" && NF == 3 { counter = $2 }
+    $1 == "packets" && counter { print counter "=" $2; counter = "" }
+    END { print "has_table=" (found ? "yes" : "no") }'"'"'
+table=$1
+shift
+for name in "$@"; do nft list set netdev "$table" "$name"; done'
 
 look_at_changes() {
     read -r uptime _ </proc/uptime
@@ -58,15 +61,14 @@ look_at_changes() {
         read -r _ holder <"$run/deploy-holder" || :
     fi
     fact holder "$holder"
-    ask_counters
-    # One by one: nft 1.0.6 finds no set when it is asked for two at a time.
-    for name in "$@"; do timeout 10 nft list set netdev "$table" "$name"; done
+    timeout -k 1 10 sh -c "$kernel" sh "$table" "$@"
 }
 
+# A node that is ill must not be left with more and more that hangs: nothing outlives its question for long.
 while read -r question; do
     # shellcheck disable=SC2086  # the names are words
     case $question in
-        all) sh -c "$observe" sh "$root" "$@" </dev/null ;;
+        all) timeout -k 1 30 sh -c "$observe" sh "$root" "$@" </dev/null ;;
         *) look_at_changes $question </dev/null ;;
     esac 2>/dev/null
     echo end

@@ -34,9 +34,9 @@ _MAX_LINES = 20_000
 class Pace:
     """How often and how long, in seconds.
 
-    ``whole_every_s`` is the time between two whole looks at a node; where one takes long, ``whole_rest``
-    times as long as it took. A node that fails is asked again after ``pauses_s``, the last one again and
-    again. ``close_s`` is how long hanging up may take.
+    ``whole_every_s`` is the time between two whole looks at a node, less where a quick one asks for another,
+    but never less than ``whole_rest`` times as long as it took. A node that fails is asked again after
+    ``pauses_s``, the last one again and again. ``close_s`` is how long hanging up may take.
     """
 
     glance_timeout_s: float = 10.0
@@ -133,7 +133,7 @@ class _Post:
         self._connection: Connection | None = None
         self._session: Session | None = None
         self._facts: Facts | None = None
-        self._whole_at = 0.0
+        self._whole_at = self._whole_rest_until = 0.0
         self._failures = self._answers = 0
         self._not_before = 0.0
         self._asked_s = 0.0
@@ -219,7 +219,7 @@ class _Post:
         facts = self._facts if time.monotonic() < self._whole_at else None
         facts = facts or self._whole(session)
         glance = self._glance(session, facts)
-        if is_outdated(facts, glance):
+        if is_outdated(facts, glance) and time.monotonic() >= self._whole_rest_until:
             facts = self._whole(session)
             glance = self._glance(session, facts)
         return refreshed(facts, glance), glance
@@ -228,7 +228,8 @@ class _Post:
         began = time.monotonic()
         text = self._answer(session, "all", self._pace.whole_timeout_s)
         took = time.monotonic() - began
-        self._whole_at = began + max(self._pace.whole_every_s, took * self._pace.whole_rest)
+        self._whole_rest_until = began + took * self._pace.whole_rest
+        self._whole_at = max(began + self._pace.whole_every_s, self._whole_rest_until)
         try:
             facts = parse_facts(text)
         except ValueError as error:
