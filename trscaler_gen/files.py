@@ -149,7 +149,7 @@ def write_open(path: Path, content: bytes) -> None:
     A device or a pipe is written to; whatever else is there is replaced, whole or not at all.
     """
     with _refusal_told(path):
-        if path.exists() and not path.is_file():
+        if _is_special(path):
             path.write_bytes(content)
         else:
             replace_file(path, content, 0o666 & ~_umask())
@@ -158,21 +158,34 @@ def write_open(path: Path, content: bytes) -> None:
 def require_place(path: Path) -> None:
     """Raise OperationError where a file cannot be written in any case, before there is anything to write."""
     with _refusal_told(path):
+        folder = path.resolve().parent
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-        if not path.resolve().parent.is_dir():
+        if not folder.is_dir():
             raise FileNotFoundError(errno.ENOENT, "there is no such folder")
-        if not os.access(path if path.exists() else path.resolve().parent, os.W_OK):
+        needed = [
+            place for place in (path, folder) if place.exists() and (place == path or not _is_special(path))
+        ]
+        if not all(os.access(place, os.W_OK) for place in needed):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+
+def _is_special(path: Path) -> bool:
+    """Whether it is there and no file: a device, a pipe."""
+    return path.exists() and not path.is_file()
 
 
 @contextmanager
 def _refusal_told(path: Path) -> Iterator[None]:
+    hint = "name a file in a folder that is there, with room and leave to write"
     try:
         yield
     except OSError as error:
-        hint = "name a file in a folder that is there, with room and leave to write"
         raise OperationError(f"cannot write {printable(str(path))}: {error.strerror}", hint) from error
+    except RuntimeError as error:  # of Path.resolve(), up to Python 3.12
+        raise OperationError(
+            f"cannot write {printable(str(path))}: its links lead in a circle", hint
+        ) from error
 
 
 def _umask() -> int:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from playwright.sync_api import Browser, Page, sync_playwright
 
@@ -46,8 +46,9 @@ _CUT_OFF = """() => {
   return faults;
 }"""
 
-#: The lowest contrast of a text with its background (WCAG 2.2, 1.4.3), and whose it is.
-_CONTRAST = """() => {
+#: The lowest contrast with its background, and whose it is: of texts (WCAG 2.2, 1.4.3) or of what is drawn
+#: (1.4.11) but for the grid, which only helps the eye.
+_CONTRAST = """(kind) => {
   const numbers = colour => colour.match(/[\\d.]+/g).map(Number);
   const light = ([r, g, b]) => [r, g, b].map(c => c / 255)
     .map(c => c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4)
@@ -60,11 +61,14 @@ _CONTRAST = """() => {
     throw new Error("no background");
   };
   let worst = [99, "nothing"];
-  for (const one of document.querySelectorAll("body *, svg text")) {
-    const speaks = [...one.childNodes].some(node => node.nodeType == 3 && node.data.trim());
-    if (!speaks || one.closest("title, desc, style")) continue;
-    const style = getComputedStyle(one);
-    const [a, b] = [light(numbers(one.tagName == "text" ? style.fill : style.color)), light(ground(one))];
+  const speaks = one => !one.closest("title, desc, style")
+    && [...one.childNodes].some(node => node.nodeType == 3 && node.data.trim());
+  const texts = () => [...document.querySelectorAll("body *, svg text")].filter(speaks)
+    .map(one => [one, getComputedStyle(one)[one.tagName == "text" ? "fill" : "color"]]);
+  const shapes = () => [...document.querySelectorAll("svg rect, svg .mark, svg .axis, svg path")]
+    .map(one => [one, getComputedStyle(one)[one.tagName == "rect" ? "fill" : "stroke"]]);
+  for (const [one, colour] of kind == "texts" ? texts() : shapes()) {
+    const [a, b] = [light(numbers(colour)), light(ground(one))];
     const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
     if (ratio < worst[0]) worst = [ratio, `${one.tagName} ${one.textContent.slice(0, 30)}`];
   }
@@ -84,8 +88,8 @@ class Shown:
         found: list[str] = self.page.evaluate(_CUT_OFF)
         return found
 
-    def worst_contrast(self) -> tuple[float, str]:
-        ratio, where = self.page.evaluate(_CONTRAST)
+    def worst_contrast(self, kind: Literal["texts", "shapes"] = "texts") -> tuple[float, str]:
+        ratio, where = self.page.evaluate(_CONTRAST, kind)
         return ratio, where
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 
@@ -204,7 +205,11 @@ def hostile() -> Simulation:
     bad = "\x1b[31m<script>alert(1)</script>[bold]&amp;\u202e{{ 7 * 7 }}"
     base = four()
     return simulation(
-        [(each.name + bad, each.shares, each.moved) for each in base.scenarios],
+        [
+            (each.name + bad, tuple(replace(node, name=node.name + bad) for node in each.shares), each.moved)
+            for each in base.scenarios
+        ],
+        cluster=bad,
         traffic=bad + ".pcap",
         heavy=(HeavyClient(bad, Counts(1, 2, 3), {"flows": 0.1, "packets": 0.2, "bytes": 0.3}, ("n1",)),),
         alternatives=(Alternative(bad, {"flows": 1.0, "packets": 1.0, "bytes": 1.0}, better=True),),

@@ -20,8 +20,9 @@ from .samples import SAMPLES, four, hostile, many
 
 WIDTHS = (400, 1400)
 SCHEMES = ("light", "dark")
-#: WCAG 2.2, 1.4.3: text of normal size
+#: WCAG 2.2, 1.4.3: text of normal size; 1.4.11: what is drawn
 LEAST_CONTRAST = 4.5
+LEAST_OF_SHAPES = 3.0
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +52,7 @@ def test_nothing_is_cut_off_hard_to_read_or_fetched(
         assert seen.cut_off() == []
         ratio, where = seen.worst_contrast()
         assert ratio >= LEAST_CONTRAST, where
+        assert seen.worst_contrast("shapes")[0] >= LEAST_OF_SHAPES
         assert seen.said == []
         assert seen.fetched == [path.as_uri()]
 

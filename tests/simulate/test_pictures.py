@@ -75,11 +75,16 @@ def test_standard_output_holds_the_picture_alone(traffic: Path) -> None:
         (("--svg", "."), "'.' is a directory"),
         (("--html", "/dev/full"), "cannot write /dev/full: No space left on device"),
         (("--html", "a", "--svg", "a"), "--html and --svg name the same file"),
+        (("--html", "traffic.csv"), "traffic.csv is read: give the picture another name"),
+        (("--svg", "circle"), "cannot write circle: its links lead in a circle"),
         (("--html", "-", "--json"), "--json and a picture cannot both go to standard output"),
     ],
 )
 def test_what_cannot_be_written_is_told(traffic: Path, more: tuple[str, ...], said: str) -> None:
+    traffic.with_name("circle").symlink_to("circle")
+    before = traffic.read_bytes()
     done = simulate(traffic, *more)
+    assert traffic.read_bytes() == before
     assert done.returncode in (1, 2) and said in done.stderr and "Traceback" not in done.stderr
     assert done.stdout == ""
 

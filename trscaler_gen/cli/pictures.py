@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import click
@@ -27,13 +28,23 @@ svg_option = click.option(
 )
 
 
-def check_pictures(html: Path | None, svg: Path | None) -> None:
-    """Refuse before the work what could not be written after it; raises OperationError, UsageError."""
-    if html == svg and html is not None:
+def check_pictures(html: Path | None, svg: Path | None, inputs: Iterable[Path]) -> None:
+    """Refuse before the work what cannot be written after it, or would replace what it reads.
+
+    Raises OperationError, UsageError.
+    """
+    if html is not None and svg is not None and _are_same(html, svg):
         raise click.UsageError("--html and --svg name the same file")
     for path in (html, svg):
-        if path is not None and path != STDOUT:
-            require_place(path)
+        if path is None or path == STDOUT:
+            continue
+        if any(_are_same(path, read) for read in inputs):
+            raise click.UsageError(f"{printable(str(path))} is read: give the picture another name")
+        require_place(path)
+
+
+def _are_same(one: Path, other: Path) -> bool:
+    return one == other or (one.exists() and other.exists() and one.samefile(other))
 
 
 def write_pictures(simulation: Simulation, html: Path | None, svg: Path | None) -> bool:

@@ -77,7 +77,7 @@ def command(
     """
     if as_json and STDOUT in (html, svg):
         raise click.UsageError("--json and a picture cannot both go to standard output")
-    check_pictures(html, svg)
+    check_pictures(html, svg, (inventory, traffic))
     wanted, before, lock = lock_of(inventory, seed=_EXAMPLE_SEED)
     states = _states(wanted, lock, _changes(down, add, weight, is_together))
     log = ReadLog()

@@ -229,7 +229,7 @@ class _View:
             )
             rows.append(
                 Row(
-                    label=node.name,
+                    label=printable(node.name),
                     value=(part or 0.0) if node.alive else None,
                     text=text if node.alive else "down",
                     mark=node.expected if node.alive else None,
