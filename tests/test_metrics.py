@@ -65,11 +65,10 @@ def test_the_key_reaches_the_script_and_the_unit_that_writes() -> None:
     assert f"\nExecStopPost=-/bin/rm -f {FOLDER}/{UNIT}.prom\n" in unit
 
 
-@pytest.mark.parametrize("shell", ["sh", "dash", "bash"])
-def test_shellcheck_has_nothing_to_say(tmp_path: Path, shell: str) -> None:
+def test_shellcheck_has_nothing_to_say(tmp_path: Path) -> None:
     path = tmp_path / "node.sh"
     path.write_text(bundle(metrics={"textfile_directory": FOLDER})["node.sh"])
-    done = subprocess.run(["shellcheck", "-s", shell, path], capture_output=True, text=True, check=False)
+    done = subprocess.run(["shellcheck", "-s", "sh", path], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, "")
 
 
@@ -91,13 +90,11 @@ def rules() -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("alert", [rule["alert"] for rule in rules()])
-@pytest.mark.parametrize("expr", ["vector(0) > 1", "vector(1)"], ids=["never", "always"])
-def test_an_alert_that_is_wrong_is_seen(tmp_path: Path, alert: str, expr: str) -> None:
-    """One that never comes, and one that always does."""
+def test_an_alert_that_never_comes_is_seen(tmp_path: Path, alert: str) -> None:
     document = yaml.safe_load(ALERTS.read_text())
     for group in document["groups"]:
         for rule in group["rules"]:
-            rule["expr"] = expr if rule["alert"] == alert else rule["expr"]
+            rule["expr"] = "vector(0) > 1" if rule["alert"] == alert else rule["expr"]
     (tmp_path / "alerts.yaml").write_text(yaml.safe_dump(document))
     tests = ALERT_TESTS.read_text().replace("../../docs/metrics/", "")
     (tmp_path / "alerts.test.yaml").write_text(tests)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -108,8 +110,19 @@ def test_the_numbers_of_connections_are_the_kernels(three: Cluster) -> None:
     assert said.value("trscaler_connections_held") == 0
 
 
+def owned(cluster: Cluster) -> dict[str, float | None]:
+    return {node: told(cluster, node).value("trscaler_owned_buckets") for node in cluster.lab.nodes}
+
+
+def counted_by_status(cluster: Cluster) -> dict[str, float | None]:
+    """Counted elsewhere, from the lock and what all kernels say."""
+    document = json.loads(cluster.cli("status", "--json", str(cluster.path)).stdout)
+    return {node["node"]: node["owned_buckets"] for node in document["nodes"]}
+
+
 def test_every_bucket_is_counted_once(three: Cluster) -> None:
     assert total(three, "trscaler_owned_buckets") == 1024
+    assert owned(three) == counted_by_status(three)
     with drained(three, "n2"):
         assert told(three, "n2").value("trscaler_owned_buckets") == 0
         eventually(lambda: total(three, "trscaler_owned_buckets") == 1024, "the others have its buckets")
@@ -195,16 +208,26 @@ def test_the_file_is_for_node_exporter(three: Cluster) -> None:
     eventually(lambda: three.lab.exec("n1", ["sh", "-c", written]).stdout != first, "it is written again")
 
 
+def counted_by_a_reader(cluster: Cluster, verb: str) -> list[str]:
+    script = f"""cd {FOLDER}
+        (for i in 1 2 3 4 5 6 7 8 9 10; do sh /etc/trscaler-gen/e2e/current/node.sh {verb}; done) &
+        while kill -0 $! 2>/dev/null; do cat *.prom .*.prom 2>/dev/null | grep -c HELP; done"""
+    return cluster.lab.exec("n1", ["sh", "-c", script]).stdout.split()
+
+
 def test_whoever_reads_it_finds_it_whole(three: Cluster) -> None:
     """Ten writings, read without a pause, also by a look at what else is called .prom there."""
-    script = f"""cd {FOLDER}
-        (for i in 1 2 3 4 5 6 7 8 9 10; do sh /etc/trscaler-gen/e2e/current/node.sh publish; done) &
-        while kill -0 $! 2>/dev/null; do cat *.prom .*.prom 2>/dev/null | grep -c HELP; done"""
-    counts = three.lab.exec("n1", ["sh", "-c", script]).stdout.split()
+    counts = counted_by_a_reader(three, "publish")
     assert set(counts) == {str(len(told(three, "n1").types))}
     assert len(counts) > 10
-    left = three.lab.exec("n1", ["find", FOLDER, "-mindepth", "1", "-name", ".*", "-mmin", "+1"]).stdout
-    assert left == ""
+    listed = ["ls", "-A", FOLDER]
+    eventually(lambda: three.lab.exec("n1", listed).stdout.split() == [Path(FILE).name], "nothing is left")
+
+
+def test_a_file_that_is_not_whole_is_seen(three: Cluster) -> None:
+    """The twin: written in place."""
+    counts = counted_by_a_reader(three, f"metrics >{FILE}")
+    assert "0" in counts
 
 
 def test_a_full_disk_disturbs_nothing(three: Cluster) -> None:
@@ -252,11 +275,24 @@ def test_it_goes_with_the_node(three: Cluster) -> None:
     eventually(lambda: is_there(three, "n3"), "it is written again")
 
 
-def changed(cluster: Cluster, change: Callable[[dict[str, object]], object]) -> None:
+def changed(cluster: Cluster, change: Callable[[dict[str, Any]], object]) -> None:
     document = yaml.safe_load(cluster.path.read_text())
     change(document)
     cluster.path.write_text(yaml.safe_dump(document, sort_keys=False))
     cluster.apply()
+
+
+def test_shares_are_counted_by_the_placement_in_use(three: Cluster) -> None:
+    """Also when there are two, and all nodes have gone over to the newer."""
+    original = three.path.read_text()
+    try:
+        changed(three, lambda keys: keys["nodes"]["n1"].update(weight=2))
+        eventually(lambda: owned(three)["n1"] == 512, "n1 has half of the buckets")
+        assert owned(three) == counted_by_status(three)
+    finally:
+        three.path.write_text(original)
+        three.apply()
+    eventually(lambda: sorted(owned(three).values(), key=str) == [341, 341, 342], "all have equal shares")
 
 
 def test_it_goes_with_the_key_and_moves_with_it(three: Cluster) -> None:

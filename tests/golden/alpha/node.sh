@@ -555,9 +555,7 @@ start_watcher() {
 # It reads its own script, and its unit, only when it starts.
 restart_watcher() {
     if under_systemd; then
-        unlock # it takes the lock, and is waited for
         systemctl try-restart "$UNIT-watch.service" || :
-        lock
     elif watch_runs; then
         kill -- "-$WORD" 2>/dev/null || :
         start_watcher
