@@ -64,6 +64,13 @@ def test_rows_do_not_overlap(rows: list[Row]) -> None:
     assert all(after - before >= 15 for before, after in pairwise(tops))
 
 
+@pytest.mark.parametrize("is_bold", [False, True])
+def test_a_label_that_fits_is_one_line(is_bold: bool) -> None:
+    for label in ("n30", "n1", "as it is", "203.0.113.9", "x" * 14):
+        chart = drawn([Row(label, 1.0, "1", is_bold=is_bold)])
+        assert [each.text for each in chart.labels if each.anchor == "end"] == [label]
+
+
 def test_lengths_are_what_they_stand_for() -> None:
     over, under, gone = drawn(
         [Row("a", 0.6, "", mark=0.2, before=0.3), Row("b", 0.1, "", mark=0.2), Row("c", None, "down")]

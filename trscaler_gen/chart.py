@@ -235,7 +235,7 @@ class _BarPlan:
         label = max((min(text_width(row.label, bold=row.is_bold), most) for row in rows), default=0.0)
         value = max((text_width(row.text, bold=row.is_bold) for row in rows), default=0.0)
         highest = max(chain.from_iterable(_values(row) for row in rows), default=0.0)
-        left = _r(label + _GAP)
+        left = float(math.ceil(label + _GAP))
         return cls(left, max(40.0, width - left - value - _GAP), highest or 1.0)
 
     def x(self, value: float) -> float:
