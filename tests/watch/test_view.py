@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC
@@ -25,13 +26,15 @@ from trscaler_gen.console.watch_view import (
     look_line,
     show_once,
     sparkline,
+    state_word,
 )
 from trscaler_gen.errors import NodeError
 from trscaler_gen.glance import Glance
 from trscaler_gen.verdict import Member
-from trscaler_gen.watching import Chronicle, Event, Picture, Sighting, picture_of
+from trscaler_gen.watching import Chronicle, Event, NodeState, Picture, Sighting, What, picture_of
 
 GOLDEN = Path(__file__).parent / "golden"
+PAGE = Path(__file__).parents[2] / "docs" / "watch.md"
 BEGAN_S = 1_800_000_000.0
 VIEW = View(interval_s=2.0, zone=UTC)
 TIMEOUT = NodeError("n2", "192.0.2.2 port 22: no answer within 10 s")
@@ -217,3 +220,35 @@ def test_a_snapshot(is_terminal: bool) -> None:
     assert "\x1b" not in shown
     assert "n2: could not be asked, and no other node hears it" in shown
     assert [line.split()[1] for line in shown.splitlines() if line.startswith("n2 ")] == ["lost"]
+
+
+# --- the page --------------------------------------------------------------------------------
+
+
+def shown_on_the_page(name: str) -> str:
+    found = re.search(rf"<!-- watch: {re.escape(name)} -->\n```\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    assert found is not None
+    return found[1]
+
+
+def named_in(heading: str) -> set[str]:
+    """What stands in backquotes in the first column of the table with this heading."""
+    table = re.search(rf"^\| {heading} \|.*?\n\n", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+    assert table is not None
+    rows = [line for line in table[0].splitlines() if line.startswith("|")]
+    return {word for line in rows for word in re.findall(r"`([^`]+)`", line.split("|")[1])}
+
+
+def test_the_page_shows_a_screen_of_today() -> None:
+    assert shown_on_the_page("4-80x24") == (GOLDEN / "4-80x24.txt").read_text()
+
+
+def test_the_page_shows_lines_of_today() -> None:
+    scene = SCENES["4"]
+    takeover = next(event for event in scene.log if event.what is What.TAKEOVER)
+    assert shown_on_the_page("lines") == f"{event_line(takeover)}\n{look_line(scene.pictures[0])}\n"
+
+
+def test_the_page_names_every_event_and_every_state() -> None:
+    assert named_in("event") == {what.value for what in What}
+    assert named_in("state") == {state_word(state) for state in NodeState}

@@ -202,7 +202,7 @@ def _summary(scene: Scene, view: View, *, is_wide: bool) -> str:
     nodes = [node for picture in scene.pictures for node in picture.nodes]
     words = [
         f"{count} {word}"
-        for word, count in ((_word(state), sum(n.state is state for n in nodes)) for state in NodeState)
+        for word, count in ((state_word(state), sum(n.state is state for n in nodes)) for state in NodeState)
         if count
     ]
     accepted = sum(picture.accepted_pps for picture in scene.pictures)
@@ -314,7 +314,7 @@ def _cells(picture: Picture, node: NodePicture, width: int) -> list[str]:
     facts = node.facts
     words = [
         printable(node.name),
-        _word(node.state),
+        state_word(node.state),
         "-" if node.age_ms is None else str(node.age_ms),
         _buckets(picture, node),
         _amount(node.accepted_pps),
@@ -330,7 +330,8 @@ def _cells(picture: Picture, node: NodePicture, width: int) -> list[str]:
     return words
 
 
-def _word(state: NodeState) -> str:
+def state_word(state: NodeState) -> str:
+    """How a state is written."""
     return {NodeState.ASKED: "...", NodeState.LEFT: "has left"}.get(state, state.value)
 
 
