@@ -33,6 +33,7 @@ PURE = [
     "verdict.py",
     "watching.py",
     "deploy/preflight.py",
+    "deploy/unpack.py",
     "transport/known_hosts.py",
     *(f"lock/{path.name}" for path in (PACKAGE / "lock").glob("*.py")),
     *(f"inventory/{path.name}" for path in (PACKAGE / "inventory").glob("*.py")),

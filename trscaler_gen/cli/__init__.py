@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 import sys
 
 import click
@@ -110,11 +111,18 @@ def report(error: InputError | OperationError) -> None:
             click.echo(format_problem(problem), err=True)
         return
     where = f"{error.node}: " if isinstance(error, NodeError) else ""
-    click.echo(f"error: {where}{error.message}", err=True)
+    _say(f"error: {where}{error.message}")
     if isinstance(error, NodeError) and error.command:
-        click.echo(f"  command: {error.command_and_status}", err=True)
+        _say(f"  command: {error.command_and_status}")
     if isinstance(error, NodeError) and error.stderr:
         for line in error.stderr.strip().splitlines()[-20:]:
-            click.echo(f"  | {line}", err=True)
+            _say(f"  | {line}")
     if error.hint:
-        click.echo(f"  hint: {error.hint}", err=True)
+        _say(f"  hint: {error.hint}")
+
+
+def _say(text: str) -> None:
+    """Write to standard error what a terminal will not obey; tabs and ends of lines stay."""
+    from trscaler_gen.inventory.text import printable
+
+    click.echo(re.sub(r"[^\t\n]+", lambda part: printable(part[0]), text), err=True)

@@ -140,7 +140,7 @@ def _heartbeat(facts: Facts) -> str:
         return "fenced"
     if facts.keepalived != "running":
         return "stopped"
-    return "drained" if facts.draining and facts.heartbeat == "MASTER" else facts.heartbeat or "-"
+    return "drained" if facts.draining and facts.heartbeat == "MASTER" else printable(facts.heartbeat) or "-"
 
 
 def _generation(member: Member) -> str:
@@ -148,7 +148,7 @@ def _generation(member: Member) -> str:
     if not member.facts.runs:
         return "runs nothing"
     is_other = member.wanted and member.facts.generation != member.wanted
-    return f"{member.facts.generation}{'*' if is_other else ''}"
+    return f"{printable(member.facts.generation)}{'*' if is_other else ''}"
 
 
 def _sight(sight: Sight | None) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from trscaler_gen.bundle import Bundle
 from trscaler_gen.deploy.preflight import TOOLS
 from trscaler_gen.deploy.scripts import script
+from trscaler_gen.deploy.unpack import contents, opened
 from trscaler_gen.errors import NodeError
 from trscaler_gen.facts import ROOT, RUNTIME, Facts, parse_facts
 
@@ -95,11 +96,8 @@ def read_files(
     argv = ("sh", "-c", 'cd "$1" && shift && tar -cf - -- "$@"', "sh", folder, *wanted)
     archived = connection.fetch(argv, timeout_s=_STAGE_TIMEOUT_S)
     try:
-        # Nothing is unpacked that is packed, or that says it is larger than the archive: memory has an end.
-        with tarfile.open(fileobj=io.BytesIO(archived), mode="r:") as tar:
-            whole = [member for member in tar if member.isfile() and member.size <= len(archived)]
-            members = {member.name: tar.extractfile(member) for member in whole}
-            return {name: file.read() for name, file in members.items() if file is not None}
+        with opened(archived) as tar:
+            return dict(contents(tar))
     except tarfile.TarError as error:
         hint = f"look at it on the node: ls -l {folder}"
         raise NodeError(node, f"its files came damaged: {error}", hint=hint) from error

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import io
 import tarfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING
 from trscaler_gen.bundle import LOCK
 from trscaler_gen.deploy.preflight import NO_PERMISSION, not_root
 from trscaler_gen.deploy.scripts import script
+from trscaler_gen.deploy.unpack import contents, opened
 from trscaler_gen.errors import InputError, NodeError, OperationError
 from trscaler_gen.facts import ROOT
 from trscaler_gen.lineage import conflict
@@ -48,9 +48,9 @@ def read_locks(node: str, connection: Connection, cluster: str) -> NodeLocks | N
 
 
 def _unpack(archived: bytes, cluster: str) -> NodeLocks:
-    with tarfile.open(fileobj=io.BytesIO(archived)) as tar:
+    with opened(archived) as tar:
         current = tar.getmember("current").linkname
-        found = {name: _parse(content) for name, content in _files(tar)}
+        found = {name: _parse(content) for name, content in contents(tar)}
     foreign = [lock.cluster for lock in found.values() if lock.cluster != cluster]
     if foreign:
         raise ValueError(f"it is of cluster {foreign[0]}")
@@ -63,13 +63,6 @@ def _unpack(archived: bytes, cluster: str) -> NodeLocks:
 def _parse(content: bytes) -> Lock:
     """Most nodes have the same ones."""
     return parse_lock(content.decode(), "the node's lock")
-
-
-def _files(tar: tarfile.TarFile) -> Iterator[tuple[str, bytes]]:
-    for member in tar:
-        file = tar.extractfile(member) if member.isfile() else None
-        if file is not None:
-            yield member.name, file.read()
 
 
 def newest(held: Mapping[str, NodeLocks]) -> Lock:

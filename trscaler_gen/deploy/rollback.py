@@ -67,8 +67,11 @@ def _no_members(inventory: Inventory, lock: Lock, deployed: Lock) -> dict[str, R
 
 
 def _bundle(node: str, connection: Connection, cluster: str, generation: str) -> Bundle:
-    (manifest,) = read_files(node, connection, cluster, generation, [MANIFEST]).values()
-    lines = (line.split("  ", 1) for line in manifest.decode().splitlines() if not line.startswith("#"))
+    manifest = read_files(node, connection, cluster, generation, [MANIFEST]).get(MANIFEST)
+    if manifest is None:
+        raise NodeError(node, f"generation {generation} there has no {MANIFEST}", hint=_OTHER_HINT)
+    text = manifest.decode(errors="replace")
+    lines = (line.split("  ", 1) for line in text.splitlines() if not line.startswith("#"))
     names = [words[1] for words in lines if len(words) == 2]
     files = read_files(node, connection, cluster, generation, names)
     return Bundle(cluster, node, generation, {**files, MANIFEST: manifest})
