@@ -40,6 +40,11 @@ faults: setup
 	@cd tests && ../.venv/bin/python -m faults --seed $(or $(SEED),1) --time $(or $(TIME),60) --nodes $(or $(NODES),4) \
 		$(if $(KINDS),--kinds "$(KINDS)") $(if $(SCHEDULE),--schedule "$(abspath $(SCHEDULE))")
 
+#: make man     write the manual page to build/trscaler-gen.1
+man: setup
+	@mkdir -p build
+	.venv/bin/trscaler-gen man >build/trscaler-gen.1
+
 #: make clean   remove the virtual environment and the caches
 clean:
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist

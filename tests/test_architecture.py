@@ -13,6 +13,7 @@ PACKAGE = Path(__file__).parent.parent / "trscaler_gen"
 PURE = [
     "bundle.py",
     "chart.py",
+    "claims.py",
     "drift.py",
     "errors.py",
     "explain.py",
@@ -71,7 +72,7 @@ LAYERS = [
     {"nodeplan"},
     {"render"},
     {"bundle"},
-    {"plan", "verdict", "history", "explain"},
+    {"plan", "verdict", "history", "explain", "claims"},
     {"files", "lockfile"},
     {"simulate", "proof"},
     {"watching"},

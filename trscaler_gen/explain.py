@@ -86,6 +86,11 @@ class Explanation:
 # --- which packet ------------------------------------------------------------------------------------------
 
 
+def hardware_of(lock: Lock) -> frozenset[str]:
+    """The hardware addresses that frames for the nodes have."""
+    return frozenset(map(str, (lock.cluster_mac, inner_address(lock.cluster_mac))))
+
+
 def packet_between(inventory: Inventory, source: Address, destination: Address) -> Packet:
     """The packet from one address to another; raises LineError if no node would decide it."""
     if source.version != destination.version:
@@ -98,10 +103,13 @@ def packet_between(inventory: Inventory, source: Address, destination: Address) 
     raise _not_shared(inventory, (source, destination))
 
 
-def packet_of(inventory: Inventory, lock: Lock, seen: Seen) -> Packet:
-    """The packet that a line shows, or that belongs to the same flow; raises LineError."""
+def packet_of(inventory: Inventory, seen: Seen, hardware: Collection[str]) -> Packet:
+    """The packet that a line shows, or that belongs to the same flow; raises LineError.
+
+    ``hardware`` are the addresses of frames for the nodes, empty if they are not known.
+    """
     if seen.is_error:
-        return _error(inventory, lock, seen)
+        return _error(inventory, seen, hardware)
     for source, destination in seen.pairs:
         if destination in inventory.virtual_addresses:
             return packet_between(inventory, source, destination)
@@ -109,17 +117,17 @@ def packet_of(inventory: Inventory, lock: Lock, seen: Seen) -> Packet:
             return _answered(inventory, (source, destination))
     if not _forwards(inventory):
         raise _not_shared(inventory, seen.pairs[0])
-    return _forwarded(inventory, lock, seen)
+    return _forwarded(inventory, seen, hardware)
 
 
-def _error(inventory: Inventory, lock: Lock, seen: Seen) -> Packet:
+def _error(inventory: Inventory, seen: Seen, hardware: Collection[str]) -> Packet:
     """The packets of the flow that the quoted packet is an answer in."""
     reporter, told = seen.pairs[0]
     if reporter in inventory.virtual_addresses:
         return _answered(inventory, (reporter, told))
     if told not in inventory.virtual_addresses and not _forwards(inventory):
         raise _not_shared(inventory, seen.pairs[0])
-    if _leaves(lock, seen):
+    if _leaves(seen, hardware):
         raise LineError("this ICMP error leaves the node, and is decided by nobody")
     if seen.about is None:
         raise LineError(
@@ -138,10 +146,10 @@ def _answered(inventory: Inventory, answer: Pair) -> Packet:
     return Packet(packet.source, packet.destination, f"what {answer[0]} sends answers such packets")
 
 
-def _forwarded(inventory: Inventory, lock: Lock, seen: Seen) -> Packet:
+def _forwarded(inventory: Inventory, seen: Seen, hardware: Collection[str]) -> Packet:
     """A packet that nodes forward: only the frame's destination tells whether it comes in by this link."""
     source, destination = seen.pairs[0]
-    if _leaves(lock, seen):
+    if _leaves(seen, hardware):
         packet = packet_between(inventory, destination, source)
         note = f"a frame to {seen.hardware} leaves by this link; such packets come in by it in the same flow"
         return Packet(packet.source, packet.destination, note)
@@ -154,10 +162,9 @@ def _forwarded(inventory: Inventory, lock: Lock, seen: Seen) -> Packet:
     return Packet(packet.source, packet.destination, note)
 
 
-def _leaves(lock: Lock, seen: Seen) -> bool:
+def _leaves(seen: Seen, hardware: Collection[str]) -> bool:
     """Whether the frame is known to be for somebody else than the nodes."""
-    own = {str(lock.cluster_mac), str(inner_address(lock.cluster_mac))}
-    return bool(seen.hardware) and seen.hardware not in own
+    return bool(seen.hardware and hardware) and seen.hardware not in hardware
 
 
 def _forwards(inventory: Inventory) -> bool:
@@ -188,7 +195,7 @@ def explain(inventory: Inventory, lock: Lock, packet: Packet, down: Collection[s
         buckets=lock.buckets,
         places=_places(order, weights, down),
         before=() if before == order else tuple(before),
-        notes=tuple(_notes(inventory, packet)),
+        notes=notes_on(inventory, packet),
     )
 
 
@@ -209,7 +216,8 @@ def _places(order: Sequence[str], weights: dict[str, int], down: Collection[str]
     return tuple(Place(name, weights[name], states.get(name, State.LATER)) for name in order)
 
 
-def _notes(inventory: Inventory, packet: Packet) -> list[str]:
+def notes_on(inventory: Inventory, packet: Packet) -> tuple[str, ...]:
+    """What else is to be said of a packet, in sentences."""
     notes = [packet.note] if packet.note else []
     own = [name for name, node in inventory.nodes.items() if node.address == packet.source]
     if own and packet.destination in inventory.virtual_addresses:
@@ -222,4 +230,4 @@ def _notes(inventory: Inventory, packet: Packet) -> list[str]:
             f"it is forwarded to {', '.join(links)}: the answers come in there, and the cluster of "
             "that link, if the two are alike (hash.like), gives them to the same node"
         )
-    return notes
+    return tuple(notes)

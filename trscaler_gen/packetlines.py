@@ -24,7 +24,7 @@ MAX_LINE = 4096
 _ARROW = " > "
 _HARDWARE = re.compile(r"(?:[0-9a-f]{2}:){5}[0-9a-f]{2}", re.IGNORECASE)
 _TUPLE = re.compile(r"\bsrc=(\S+) dst=(\S+)")
-_ARP = re.compile(r"\b(?:ARP, |(?:arp )?who-has )")
+_ARP = re.compile(r"\bARP(?:, | \(0x0806\))|\b(?:who-has|is-at) ")
 _NEIGHBOURS = re.compile(r"ICMP6, (?:neighbor|router) (?:solicitation|advertisement)")
 _ERROR = re.compile(
     r"ICMP .*?(?:unreachable|time exceeded|parameter problem)"

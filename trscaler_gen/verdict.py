@@ -140,6 +140,16 @@ def judge(members: Sequence[Member]) -> Verdict:
     )
 
 
+def using(members: Sequence[Member]) -> tuple[tuple[Member, bool | None], ...]:
+    """Every node with those orders alone that it uses, and whether it accepts what they give it.
+
+    None: that cannot be told. Nodes that others' tables know, and that are not among those given, are added.
+    """
+    scene = _Scene(_with_orders_in_use(members))
+    accepts = {_Answers.BY_TABLES: True, _Answers.NOTHING: False, _Answers.UNKNOWN: None}
+    return tuple((member, accepts[scene.answers[member.name]]) for member in scene.members)
+
+
 def named(names: Iterable[str]) -> str:
     """Names for a sentence: the first few, and how many more."""
     every = list(names)

@@ -9,7 +9,7 @@ from ipaddress import ip_address
 import pytest
 import yaml
 
-from trscaler_gen.explain import Packet, bucket_in, explain, packet_between, packet_of
+from trscaler_gen.explain import Packet, bucket_in, explain, hardware_of, packet_between, packet_of
 from trscaler_gen.inventory.load import parse_inventory
 from trscaler_gen.inventory.model import Inventory
 from trscaler_gen.jhash import MIRRORED, bucket_of
@@ -92,7 +92,7 @@ def test_every_hash_input(hash_input: str) -> None:
     ],
 )
 def test_a_line_is_of_a_flow(line: str, packet: tuple[object, object]) -> None:
-    found = packet_of(WEB, LOCK, parse_line(line))
+    found = packet_of(WEB, parse_line(line), hardware_of(LOCK))
     assert (found.source, found.destination) == packet
 
 
@@ -106,7 +106,7 @@ def test_a_line_is_of_a_flow(line: str, packet: tuple[object, object]) -> None:
 )
 def test_a_line_of_no_flow(line: str, says: str) -> None:
     with pytest.raises(LineError, match=re.escape(says)):
-        packet_of(WEB, LOCK, parse_line(line))
+        packet_of(WEB, parse_line(line), hardware_of(LOCK))
 
 
 def test_addresses_that_make_no_packet() -> None:
@@ -133,11 +133,11 @@ def frame_to(mac: object) -> str:
 
 
 def test_nodes_that_forward_decide_what_comes_in_by_their_link() -> None:
-    arriving = packet_of(ROUTERS, ROUTERS_LOCK, parse_line(frame_to(ROUTERS_LOCK.cluster_mac)))
+    arriving = packet_of(ROUTERS, parse_line(frame_to(ROUTERS_LOCK.cluster_mac)), hardware_of(ROUTERS_LOCK))
     assert arriving == Packet(CLIENT, OTHER)
-    leaving = packet_of(ROUTERS, ROUTERS_LOCK, parse_line(frame_to("02:00:00:00:00:07")))
+    leaving = packet_of(ROUTERS, parse_line(frame_to("02:00:00:00:00:07")), hardware_of(ROUTERS_LOCK))
     assert (leaving.source, leaving.destination) == (OTHER, CLIENT)
-    unsure = packet_of(ROUTERS, ROUTERS_LOCK, parse_line(f"IP {FORWARDED}"))
+    unsure = packet_of(ROUTERS, parse_line(f"IP {FORWARDED}"), hardware_of(ROUTERS_LOCK))
     assert (unsure.source, unsure.destination) == (CLIENT, OTHER)
     assert "tcpdump -e would tell" in unsure.note
     (note,) = explain(ROUTERS, ROUTERS_LOCK, arriving).notes

@@ -106,6 +106,7 @@ def test_what_is_no_icmp_error(words: str) -> None:
         ("IP 192.0.2.100.80 > client.http: Flags [S]", '"client.http" is not an address'),
         ("tcp 6 1 SYN_SENT src=here dst=192.0.2.100 sport=1", '"here" is not an address'),
         ("ARP, Request who-has 192.0.2.100 tell 192.0.2.250, length 28", "every node receives it"),
+        ("02:00:00:00:00:01 > 02:00:00:00:00:02, ethertype ARP (0x0806), length 60: Reply", "every node"),
         (
             "IP6 fe80::1 > ff02::1: ICMP6, neighbor solicitation, who has 2001:db8::100",
             "every node receives it",

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-import importlib
+import ast
+import importlib.util
+import inspect
 import os
 import re
 import sys
+from collections.abc import Iterator
+from pathlib import Path
 
 import click
+from click.shell_completion import CompletionItem
 
 from trscaler_gen import __version__
+from trscaler_gen.cli.completing import equip
 from trscaler_gen.errors import InputError, NodeError, OperationError
 
+#: the program, in usages and for the shells
+NAME = "trscaler-gen"
 #: verb -> module with a click command (or group) named ``command``
 VERBS = {
     "init": "trscaler_gen.cli.init",
@@ -33,9 +41,14 @@ VERBS = {
     "explain": "trscaler_gen.cli.explain",
     "lock": "trscaler_gen.cli.lock",
     "lab": "trscaler_gen.cli.lab",
+    "completion": "trscaler_gen.cli.completion",
+    "man": "trscaler_gen.cli.man",
 }
 #: other names for verbs, which lists of verbs leave out
 ALIASES = {"diff": "plan"}
+
+#: how a command's help begins the line that shows its use
+_EXAMPLE = "Example:"
 
 EXIT_ERROR = 1
 EXIT_USAGE = 2
@@ -52,19 +65,65 @@ class LazyGroup(click.Group):
         return list(VERBS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import the verb's module."""
+        """Import the verb's module, and let the shells complete what it takes."""
         verb = ALIASES.get(cmd_name, cmd_name)
         if verb not in VERBS:
             return None
         command = importlib.import_module(VERBS[verb]).command
         assert isinstance(command, click.Command)
-        return command
+        return equip(command)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Verbs with what they do, read from their files: none is imported before it is called."""
+        verbs = [verb for verb in VERBS if verb.startswith(incomplete)]
+        options = click.Command.shell_complete(self, ctx, incomplete)
+        return [*(CompletionItem(verb, help=_summary(VERBS[verb])) for verb in verbs), *options]
+
+
+def _summary(module: str) -> str:
+    """The first sentence about the command of a module that may not have been imported."""
+    found = importlib.util.find_spec(module)
+    assert found is not None and found.origin is not None
+    tree = ast.parse(Path(found.origin).read_bytes())
+    functions = (node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "command")
+    said = next((ast.get_docstring(node) for node in functions), None) or ""
+    return said.partition("\n")[0].rstrip(".")
+
+
+def walk(group: click.Group, above: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    """Every command below a group, with the words that call it; a group comes before its commands."""
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        if command is None or command.hidden:
+            continue
+        yield (*above, name), command
+        if isinstance(command, click.Group):
+            yield from walk(command, (*above, name))
+
+
+def paragraphs(command: click.Command) -> tuple[str, ...]:
+    """What a command says of itself, without its examples; a line each."""
+    return tuple(text for text in _said(command) if not text.startswith(_EXAMPLE))
+
+
+def examples(command: click.Command) -> tuple[str, ...]:
+    """The command lines that a command gives as examples."""
+    return tuple(text.removeprefix(_EXAMPLE).strip() for text in _said(command) if text.startswith(_EXAMPLE))
+
+
+def _said(command: click.Command) -> list[str]:
+    texts = inspect.cleandoc(command.help or "").replace("\b\n", "").split("\n\n")
+    return [" ".join(text.split()) for text in texts if text.strip()]
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, prog_name="trscaler-gen")
+@click.version_option(__version__, prog_name=NAME)
 def group() -> None:
-    """Compile one inventory into a shared-address cluster, and deploy it."""
+    """Compile one inventory into a shared-address cluster, and deploy it.
+
+    Example: trscaler-gen check inventory/lab.yaml
+    """
 
 
 def main() -> None:

@@ -45,7 +45,10 @@ def command() -> None:
 @command.command()
 @click.argument("inventory", type=click.Path(path_type=Path, dir_okay=False, exists=True))
 def up(inventory: Path) -> None:
-    """Start the lab that INVENTORY describes: bare nodes, ready for `apply`."""
+    """Start the lab that INVENTORY describes: bare nodes, ready for `apply`.
+
+    Example: trscaler-gen lab up inventory/lab.yaml
+    """
     from trscaler_gen.inventory.load import load_inventory
 
     lab = Lab.up(load_inventory(inventory))
@@ -58,7 +61,10 @@ def up(inventory: Path) -> None:
 @click.argument("name")
 @click.argument("argv", nargs=-1, required=True, type=click.UNPROCESSED, metavar="-- COMMAND...")
 def exec_(name: str, argv: tuple[str, ...]) -> None:
-    """Run COMMAND inside NAME: a node, `client` or `switch`. The exit status is the command's."""
+    """Run COMMAND inside NAME: a node, `client` or `switch`. The exit status is the command's.
+
+    Example: trscaler-gen lab exec n1 -- nft list ruleset
+    """
     lab = Lab.load()
     argv = argv[1:] if argv[0] == "--" else argv
     words = lab.command(name, ["env", "--default-signal=INT,QUIT", "--", *argv])
@@ -74,14 +80,20 @@ def exec_(name: str, argv: tuple[str, ...]) -> None:
 @click.argument("node")
 @click.option("--silent", is_flag=True, help="Lose every frame, but keep the carrier on.")
 def cut(node: str, silent: bool) -> None:
-    """Pull the cable between NODE (or `client`) and the switch."""
+    """Pull the cable between NODE (or `client`) and the switch.
+
+    Example: trscaler-gen lab cut n2 --silent
+    """
     Lab.load().cut(node, silent=silent)
 
 
 @command.command()
 @click.argument("node")
 def mend(node: str) -> None:
-    """Put the cable of NODE back."""
+    """Put the cable of NODE back.
+
+    Example: trscaler-gen lab mend n2
+    """
     Lab.load().mend(node)
 
 
@@ -106,7 +118,10 @@ def probe(
     per_source: bool,
     as_json: bool,
 ) -> None:
-    """Ask a virtual address from many sources, and count who answers. Ctrl-C ends it early."""
+    """Ask a virtual address from many sources, and count who answers. Ctrl-C ends it early.
+
+    Example: trscaler-gen lab probe --sources 100 --seconds 3
+    """
     lab = Lab.load()
     version = int(family)
     result = lab.probing(
@@ -161,16 +176,22 @@ def connections(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Keep TCP connections in use, and count which break. Ctrl-C ends it early."""
+    """Keep TCP connections in use, and count which break. Ctrl-C ends it early.
+
+    Example: trscaler-gen lab connections --long 100 --seconds 30
+    """
     load = Load(request_interval_ms=interval_ms, short_interval_ms=short_interval_ms or None, **options)
     result = Lab.load().connecting(load, destinations=destinations).wait()
     click.echo(json.dumps(result.as_json(), indent=1) if as_json else _connections(result))
 
 
 @command.command()
-@click.option("--json", "as_json", is_flag=True)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def status(as_json: bool) -> None:
-    """Say what runs, and which cables are cut."""
+    """Say what runs, and which cables are cut.
+
+    Example: trscaler-gen lab status
+    """
     lab = Lab.load()
     seen = lab.status()
     if as_json:
@@ -187,7 +208,10 @@ def status(as_json: bool) -> None:
 
 @command.command()
 def down() -> None:
-    """End the lab, or what a killed one left behind."""
+    """End the lab, or what a killed one left behind.
+
+    Example: trscaler-gen lab down
+    """
     left = Lab.clear()
     click.echo("no lab is up" if left.nothing else f"the lab is down ({left.processes} processes ended)")
 

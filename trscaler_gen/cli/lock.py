@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -21,7 +22,9 @@ from trscaler_gen.inventory.load import load_inventory
 from trscaler_gen.inventory.model import Inventory
 from trscaler_gen.lock import Lock, reseed
 from trscaler_gen.lockfile import draw_seed, lock_path, read_lock, set_aside, write_lock
-from trscaler_gen.transport import Connection
+
+if TYPE_CHECKING:
+    from trscaler_gen.transport import Connection
 
 
 @click.group(name="lock")

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -28,9 +29,11 @@ from trscaler_gen.inventory.load import load_inventory
 from trscaler_gen.inventory.model import Inventory
 from trscaler_gen.lock import Lock
 from trscaler_gen.plan import Wanted
-from trscaler_gen.transport import Connection
 
 _HISTORY_HINT = "what can be gone back to: trscaler-gen history INVENTORY"
+
+if TYPE_CHECKING:
+    from trscaler_gen.transport import Connection
 
 
 @click.command(name="rollback")

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
 from time import sleep as pause
+from typing import TYPE_CHECKING
 
 import click
 
@@ -27,8 +28,10 @@ from trscaler_gen.inventory.model import Inventory
 from trscaler_gen.lock import Lock, RetiredNode, carried
 from trscaler_gen.pipeline import compile_inventory
 from trscaler_gen.secret import redact
-from trscaler_gen.transport import Connection
 from trscaler_gen.verdict import Member, Sight, judge
+
+if TYPE_CHECKING:
+    from trscaler_gen.transport import Connection
 
 #: nodes are asked one after the other, so a takeover under way can look like two owners or none
 _SECOND_LOOK_S = 1.0

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
@@ -36,9 +36,11 @@ from trscaler_gen.deploy.lookout import Lookout
 from trscaler_gen.errors import InputError
 from trscaler_gen.lockfile import lock_path
 from trscaler_gen.secret import redact
-from trscaler_gen.transport import Connection
 from trscaler_gen.verdict import Member
 from trscaler_gen.watching import Chronicle, Event, NodePicture, Picture, picture_of
+
+if TYPE_CHECKING:
+    from trscaler_gen.transport import Connection
 
 #: a node that takes longer is not waited for before the others are shown
 _PATIENCE_S = 2.0

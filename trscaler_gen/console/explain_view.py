@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from trscaler_gen.console.status_view import columns, wrapped
-from trscaler_gen.explain import Explanation, State
+from trscaler_gen import verdict
+from trscaler_gen.claims import Claim, Ownership
+from trscaler_gen.console.status_view import columns, sight_words, unanswered, wrapped
+from trscaler_gen.errors import NodeError
+from trscaler_gen.explain import Explanation, Packet, State
 from trscaler_gen.inventory.text import printable
+from trscaler_gen.secret import redact
 
 _HEADING = ("place", "node", "weight", "role")
+_LIVE_HEADING = ("place", "node", "weight", "state", "hears", "owner", "packet")
 _NUMBERS = ("place", "weight")
 _STYLES = {State.OWNER: "bold green", State.DOWN: "red"}
+_STATES = {
+    verdict.State.HEALTHY: "bold green",
+    verdict.State.UNKNOWN: "bold yellow",
+    verdict.State.DEGRADED: "bold red",
+}
 #: how many of those who come after the owner a line names
 _MAX_NAMED = 2
 
@@ -24,7 +34,8 @@ def show_explanation(
 ) -> None:
     """Print where a packet goes; ``seed`` says where the hash's seed is."""
     console = console or Console()
-    for text in (*_head(explanation, seed), ""):
+    hashed = (explanation.bucket, explanation.buckets, explanation.hash_input)
+    for text in (*_head(explanation.packet, *hashed, seed), ""):
         say(console, text)
     rows = [
         (str(number), place.node, str(place.weight), place.state.value)
@@ -35,6 +46,63 @@ def show_explanation(
     say(console, "")
     for text in (_told(explanation), *_also(explanation), *(f"note: {remark}" for remark in remarks)):
         say(console, text)
+
+
+def show_ownership(
+    ownership: Ownership,
+    notes: Sequence[str],
+    errors: Mapping[str, NodeError],
+    console: Console | None = None,
+) -> None:
+    """Print who answers a packet now, and what each node says; ``errors`` are those of nodes not asked."""
+    console = console or Console()
+    packet, common = ownership.packet, ownership.common
+    if common is None:
+        say(console, f"packet  {packet.source} -> {packet.destination}")
+    else:
+        assert common.bucket is not None
+        for text in _head(packet, common.bucket, common.buckets, common.hash_input, "the nodes' locks"):
+            say(console, text)
+    say(console, "")
+    rows = [_claim_row(ownership, claim) for claim in ownership.claims]
+    show_rows(console, _LIVE_HEADING, rows, [_claim_style(claim) for claim in ownership.claims])
+    say(console, "")
+    say(console, ownership.headline, _STATES[ownership.state])
+    for text in (*(f"  {text}" for text in ownership.sentences), *(f"  note: {text}" for text in notes)):
+        say(console, text)
+    for text in unanswered(errors):
+        say(console, f"  {redact(text)}")
+
+
+def ownership_line(ownership: Ownership) -> str:
+    """Who answers one packet of many, on one line."""
+    packet, common = ownership.packet, ownership.common
+    bucket = "-" if common is None else common.bucket
+    return printable(f"{packet.source} -> {packet.destination}  bucket {bucket}  {ownership.headline}")
+
+
+def _claim_row(ownership: Ownership, claim: Claim) -> tuple[str, ...]:
+    place = str(ownership.order.index(claim.node) + 1) if claim.node in ownership.order else "-"
+    weight = "-" if claim.weight is None else str(claim.weight)
+    owner = "?" if claim.owner is None else claim.owner or "nobody"
+    return (place, claim.node, weight, claim.condition, sight_words(claim.sight), owner, does(claim))
+
+
+def does(claim: Claim) -> str:
+    """What a node does with the packet."""
+    if claim.accepts is None:
+        return "?"
+    if claim.keeps:
+        return "keeps its own"
+    return "accepts" if claim.accepts and claim.owner == claim.node else "drops"
+
+
+def _claim_style(claim: Claim) -> str:
+    if claim.accepts is None:
+        return "yellow"
+    if claim.accepts and claim.owner == claim.node:
+        return "bold green"
+    return "" if claim.accepts else "red"
 
 
 def packet_line(explanation: Explanation) -> str:
@@ -69,11 +137,10 @@ def show_rows(
     console.print(table)
 
 
-def _head(explanation: Explanation, seed: str) -> Iterator[str]:
-    packet = explanation.packet
-    hashed = explanation.hash_input.replace("-", " and ")
+def _head(packet: Packet, bucket: int, buckets: int, hash_input: str, seed: str) -> Iterator[str]:
+    hashed = hash_input.replace("-", " and ")
     yield f"packet  {packet.source} -> {packet.destination}"
-    yield f"bucket  {explanation.bucket} of {explanation.buckets}: jhash of {hashed}, with the seed in {seed}"
+    yield f"bucket  {bucket} of {buckets}: jhash of {hashed}, with the seed in {seed}"
 
 
 def _told(explanation: Explanation) -> str:

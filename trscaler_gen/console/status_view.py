@@ -128,7 +128,7 @@ def _row(status: ClusterStatus, member: Member, *, compact: bool = False) -> tup
         str(facts.epoch or "-"),
         str(facts.serial or "-"),
         _heartbeat(facts),
-        _sight(status.verdict.sights.get(member.name)),
+        sight_words(status.verdict.sights.get(member.name)),
         _share(owned, status.verdict),
         counter(facts.accepted),
         counter(facts.dropped),
@@ -151,7 +151,7 @@ def _generation(member: Member) -> str:
     return f"{printable(member.facts.generation)}{'*' if is_other else ''}"
 
 
-def _sight(sight: Sight | None) -> str:
+def sight_words(sight: Sight | None) -> str:
     """Whom a node hears, whether they serve or are drained."""
     heard = (*sight.alive, *sight.draining) if sight else ()
     if sight is None or not (heard or sight.missing):
@@ -195,7 +195,7 @@ def _reasons(status: ClusterStatus) -> Iterator[str]:
     if verdict.unknown:
         yield f"{_buckets(len(verdict.unknown))} an owner that cannot be told: {ranges(verdict.unknown)}"
     yield from (*verdict.faults, *verdict.doubts)
-    yield from _errors(status.errors)
+    yield from unanswered(status.errors)
     yield from (f"note: {text}" for text in (*verdict.notes, *status.remarks))
 
 
@@ -213,7 +213,7 @@ def _buckets(count: int) -> str:
     return "1 bucket has" if count == 1 else f"{count} buckets have"
 
 
-def _errors(errors: Mapping[str, NodeError]) -> Iterator[str]:
+def unanswered(errors: Mapping[str, NodeError]) -> Iterator[str]:
     """Why nodes could not be asked, and what to do; each text once."""
     nodes: dict[tuple[str, str], list[str]] = {}
     for name, error in errors.items():

@@ -8,6 +8,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from trscaler_gen.bundle import make_bundles
 from trscaler_gen.deploy.fleet import Event, Fleet
@@ -21,7 +22,9 @@ from trscaler_gen.lockfile import read_lock, write_lock
 from trscaler_gen.nodeplan import plan_nodes
 from trscaler_gen.pipeline import Compiled
 from trscaler_gen.plan import Condition, Plan, Seen, Step, StepAction, Wanted, fitted_lock, make_plan, stale
-from trscaler_gen.transport import Connection, connect, resolve
+
+if TYPE_CHECKING:  # paramiko is imported by those who connect
+    from trscaler_gen.transport import Connection
 
 _GOALS = {
     StepAction.NONE: Goal.KEEP,
@@ -70,6 +73,7 @@ def connector(
 
     With ``on_new_key`` a host key that nobody knows is accepted, and told; without it, refused.
     """
+    from trscaler_gen.transport import connect, resolve
 
     def reach(name: str) -> Connection:
         if name in inventory.nodes:

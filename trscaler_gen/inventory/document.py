@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import NoReturn, Protocol
 
 import yaml
@@ -97,6 +98,17 @@ def read_document(data: bytes, source: str) -> Document:
         problem = Problem(source, 0, 0, "yaml-syntax", "not readable as YAML")
         raise InputError([*document.problems, problem]) from None
     return document
+
+
+def node_names(path: Path) -> tuple[str, ...]:
+    """The nodes that a file names, whatever else may be wrong with it; none where it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            document = read_document(file.read(MAX_BYTES + 1), str(path))
+    except (OSError, InputError):
+        return ()
+    nodes = document.value.get("nodes") if isinstance(document.value, dict) else None
+    return tuple(name for name in nodes if isinstance(name, str)) if isinstance(nodes, dict) else ()
 
 
 def _decode(data: bytes, source: str) -> str:
