@@ -25,4 +25,6 @@ def command(shell: str) -> None:
     kind = get_completion_class(shell)
     assert kind is not None
     completion = kind(group, {}, NAME, _VARIABLE)
-    click.echo(completion.source_template % completion.source_vars())
+    script = completion.source_template % completion.source_vars()
+    # click's script for fish ends a word at its first comma; nodes are named with commas between them.
+    click.echo(script.replace('string split "," ', 'string split -m 1 "," '))
