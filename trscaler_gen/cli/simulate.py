@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
@@ -22,13 +22,13 @@ from trscaler_gen.inventory.text import printable
 from trscaler_gen.lock import Lock
 from trscaler_gen.mac import inner_address
 from trscaler_gen.pipeline import lock_of
-from trscaler_gen.simulate.blocks import ReadLog
-from trscaler_gen.simulate.decode import Wanted
-from trscaler_gen.simulate.judge import hashings_of, judge
-from trscaler_gen.simulate.reading import read_traffic
 from trscaler_gen.simulate.result import Simulation
-from trscaler_gen.simulate.tally import Tallied, Tally
 from trscaler_gen.simulate.whatif import Change, State, state_after, together
+
+if TYPE_CHECKING:  # numpy is imported by those who count
+    from trscaler_gen.simulate.blocks import ReadLog
+    from trscaler_gen.simulate.decode import Wanted
+    from trscaler_gen.simulate.tally import Tallied
 
 #: of a cluster without a lock: always the same, so that the same traffic gives the same answer
 _EXAMPLE_SEED = 0x5EED0001
@@ -75,6 +75,9 @@ def command(
 
     Example: trscaler-gen simulate inventory/lab.yaml --traffic web.pcap --down n2
     """
+    from trscaler_gen.simulate.blocks import ReadLog
+    from trscaler_gen.simulate.judge import judge
+
     if as_json and STDOUT in (html, svg):
         raise click.UsageError("--json and a picture cannot both go to standard output")
     check_pictures(html, svg, (inventory, traffic))
@@ -136,11 +139,17 @@ def _states(inventory: Inventory, lock: Lock, changes: Iterable[Change]) -> list
 
 
 def _wanted(inventory: Inventory, lock: Lock, everything: bool) -> Wanted:
+    from trscaler_gen.simulate.decode import Wanted
+
     macs = (lock.cluster_mac, inner_address(lock.cluster_mac))
     return Wanted(inventory.virtual_addresses, macs, everything)
 
 
 def _count(path: Path, lock: Lock, wanted: Wanted, log: ReadLog) -> Tallied:
+    from trscaler_gen.simulate.judge import hashings_of
+    from trscaler_gen.simulate.reading import read_traffic
+    from trscaler_gen.simulate.tally import Tally
+
     tally = Tally(hashings_of(lock))
     try:
         with _open(path) as file, ReadingView(_size(file)) as view:
