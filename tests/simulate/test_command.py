@@ -198,7 +198,7 @@ def test_without_a_lock_the_answer_is_an_example_and_says_so(inventory: Path, tr
 @pytest.mark.parametrize(
     ("argv", "text"),
     [
-        (("--down", "n9"), b'n9" is not a node (there are: n1, n2, n3, n4)'),
+        (("--down", "n9"), '"n9" is not a node (there are: n1, n2, n3, n4)'),
         (("--down", "n1,n2,n3,n4"), "no node is left"),
         (("--add", "n1"), "n1 is a node already"),
         (("--add", "n_5"), "cannot be a node name"),
