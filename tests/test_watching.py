@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from test_verdict import lock, member
 
 from trscaler_gen.errors import NodeError
+from trscaler_gen.facts import Facts
 from trscaler_gen.glance import Glance
 from trscaler_gen.verdict import Member, State
 from trscaler_gen.watching import (
@@ -189,7 +190,6 @@ def test_a_node_between_drained_and_serving_is_not_lost() -> None:
     [
         ({"ruleset": "altered"}, What.DRIFT, "its ruleset is altered"),
         ({"listed": {"a": "1"}, "digests": {"a": "2"}}, What.DRIFT, "files edited on the node: a"),
-        ({"deployer": "alice@host", "since": "now"}, What.DEPLOYING, "alice@host has been deploying"),
         ({"loaded": "1" * 12, "serial": 4}, What.SWAPPED, "000000000000 -> 111111111111, serial 3 -> 4"),
         ({"fenced": True}, What.ASIDE, "stands aside"),
     ],
@@ -204,6 +204,23 @@ def test_what_a_node_says(changes: dict[str, object], what: What, words: str) ->
 def test_drift_that_is_mended() -> None:
     altered = seen(n2=sighting(2, ruleset="altered"))
     assert (What.MENDED, "n2") in kinds(told(altered, altered, seen()))
+
+
+def test_a_deployer_is_told_once_for_all_nodes() -> None:
+    at_work = {f"n{n}": sighting(n, deployer="alice@host", since="now") for n in EVERYONE}
+    assert [(event.what, event.text) for event in told(at_work, at_work, seen())] == [
+        (What.DEPLOYING, "n1, n2, n3, n4: alice@host deploys"),
+        (What.DEPLOYED, "n1, n2, n3, n4: alice@host has let go"),
+    ]
+
+
+def test_a_node_that_is_taken_down_has_stopped_and_nothing_else() -> None:
+    facts = replace(Facts(), node_id=2, generation="0" * 12, can_drain=True)
+    gone = Sighting(facts, RUNS, Glance(101.0, has_table=False))
+    assert kinds(told(seen({1, 3, 4}, n2=gone), seen({1, 3, 4}, n2=gone)))[:2] == [
+        (What.STOPPED, "n2"),
+        (What.TAKEOVER, "n2"),
+    ]
 
 
 def test_nodes_that_go_over_together_are_one_event() -> None:

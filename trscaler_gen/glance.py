@@ -105,14 +105,18 @@ def refreshed(facts: Facts, glance: Glance) -> Facts:
     )
 
 
-def is_outdated(facts: Facts, glance: Glance) -> bool:
-    """Whether something has changed that only a whole look explains: its generation, its rules, its lease."""
+def is_of_another(facts: Facts, glance: Glance) -> bool:
+    """Whether another generation runs by now, or none: nothing of the facts is to be taken for true then."""
     said = glance.said
     return (
         said.get("generation", "") != facts.generation
         or said.get("loaded", "") != facts.loaded
         or said.get("serial", "") != (str(facts.serial) if facts.serial else "")
         or said.get("epoch", "") != (str(facts.epoch) if facts.epoch else "")
-        or glance.has_table != (facts.ruleset != "missing")
-        or (facts.node_id in glance.sets.get("alive", ())) != facts.serving
     )
+
+
+def is_outdated(facts: Facts, glance: Glance) -> bool:
+    """Whether something else has changed that only a whole look explains: its rules, its lease."""
+    has_lease = facts.node_id in glance.sets.get("alive", ())
+    return glance.has_table != (facts.ruleset != "missing") or has_lease != facts.serving

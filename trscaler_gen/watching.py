@@ -19,7 +19,7 @@ from enum import StrEnum
 
 from trscaler_gen.drift import drift_of
 from trscaler_gen.errors import NodeError
-from trscaler_gen.facts import Facts, deploying
+from trscaler_gen.facts import Facts
 from trscaler_gen.glance import Glance
 from trscaler_gen.lock import Lock
 from trscaler_gen.sight import hears
@@ -399,6 +399,7 @@ def happened(before: Picture, after: Picture) -> Iterator[Event]:
             continue
         for what, text in (*_changed_state(was, node), *_changed_facts(was, node)):
             yield Event(after.at_s, after.cluster, what, node.name, text, is_bad=what in ALARMING)
+    yield from _deployments(before, after)
     yield from _switched(before, after)
     yield from _disagreements(before, after)
 
@@ -452,10 +453,15 @@ def _changed_facts(was: NodePicture, now: NodePicture) -> Iterator[tuple[What, s
         yield What.REBOOTED, "the host has rebooted"
     if was.facts.loaded != now.facts.loaded and now.facts.loaded:
         yield What.SWAPPED, _swapped(was.facts, now.facts)
-    elif not has_rebooted and (now.counted or 0) < (was.counted or 0):
+    elif not has_rebooted and _began_again(was, now):
         yield What.RELOADED, "its rules were loaded anew: its counters begin again"
     yield from _drift(was.facts, now.facts)
-    yield from _deployment(was.facts, now.facts)
+
+
+def _began_again(was: NodePicture, now: NodePicture) -> bool:
+    if was.counted is None or now.counted is None:
+        return False
+    return bool(now.facts and now.facts.loaded) and now.counted < was.counted
 
 
 def _swapped(was: Facts, now: Facts) -> str:
@@ -474,11 +480,20 @@ def _drift(was: Facts, now: Facts) -> Iterator[tuple[What, str]]:
             yield What.MENDED, f"no more: {text}"
 
 
-def _deployment(was: Facts, now: Facts) -> Iterator[tuple[What, str]]:
-    if now.deployer and now.deployer != was.deployer:
-        yield What.DEPLOYING, deploying(now.deployer, now.since)
-    if was.deployer and not now.deployer:
-        yield What.DEPLOYED, f"{was.deployer} has let go of it"
+def _deployments(before: Picture, after: Picture) -> Iterator[Event]:
+    """A deployer takes nodes and lets go of them together: one event names them all."""
+    was = {node.name: node.facts.deployer for node in before.nodes if node.facts}
+    found: dict[tuple[What, str], list[str]] = {}
+    for node in after.nodes:
+        old, new = was.get(node.name), node.facts.deployer if node.facts else None
+        if old is None or new is None or old == new:
+            continue
+        if old:
+            found.setdefault((What.DEPLOYED, f"{old} has let go"), []).append(node.name)
+        if new:
+            found.setdefault((What.DEPLOYING, f"{new} deploys"), []).append(node.name)
+    for (what, text), names in found.items():
+        yield Event(after.at_s, after.cluster, what, "", f"{named(names)}: {text}")
 
 
 def _switched(before: Picture, after: Picture) -> Iterator[Event]:

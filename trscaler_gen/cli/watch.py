@@ -34,6 +34,7 @@ from trscaler_gen.console.watch_view import (
 from trscaler_gen.deploy.deployment import connector
 from trscaler_gen.deploy.lookout import Lookout
 from trscaler_gen.errors import InputError
+from trscaler_gen.inventory.text import printable
 from trscaler_gen.lockfile import lock_path
 from trscaler_gen.secret import redact
 from trscaler_gen.verdict import Member
@@ -242,11 +243,15 @@ def _once(rounds: Rounds, bell: Bell, *, as_json: bool) -> int:
 
 def _as_lines(rounds: Rounds, bell: Bell, *, as_json: bool) -> NoReturn:
     """Forever: who reads has to end it."""
+    remarks: tuple[str, ...] = ()
     while True:
         events = rounds.step()
         if events is None:
             bell.wait(rounds.due_in_s)
             continue
+        if remarks != rounds.scene.remarks:
+            remarks = rounds.scene.remarks
+            click.echo("\n".join(map(printable, remarks)) or "the inventory can be read again", err=True)
         for event in events:
             print_json(event_as_json(event)) if as_json else click.echo(event_line(event))
         for picture in rounds.scene.pictures:

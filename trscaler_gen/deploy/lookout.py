@@ -19,7 +19,7 @@ from trscaler_gen.deploy.scripts import script
 from trscaler_gen.deploy.survey import Aim
 from trscaler_gen.errors import NodeError
 from trscaler_gen.facts import ROOT, Facts, parse_facts
-from trscaler_gen.glance import Glance, is_outdated, parse_glance, refreshed, sets_to_read
+from trscaler_gen.glance import Glance, is_of_another, is_outdated, parse_glance, refreshed, sets_to_read
 from trscaler_gen.lock import Lock
 from trscaler_gen.nodeplan import table_name
 from trscaler_gen.watching import Sighting
@@ -35,8 +35,9 @@ class Pace:
     """How often and how long, in seconds.
 
     ``whole_every_s`` is the time between two whole looks at a node, less where a quick one asks for another,
-    but never less than ``whole_rest`` times as long as it took. A node that fails is asked again after
-    ``pauses_s``, the last one again and again. ``close_s`` is how long hanging up may take.
+    but never less than ``whole_rest`` times as long as it took, unless another generation runs. A node that
+    fails is asked again after ``pauses_s``, the last one again and again. ``close_s`` is how long hanging up
+    may take.
     """
 
     glance_timeout_s: float = 10.0
@@ -219,7 +220,8 @@ class _Post:
         facts = self._facts if time.monotonic() < self._whole_at else None
         facts = facts or self._whole(session)
         glance = self._glance(session, facts)
-        if is_outdated(facts, glance) and time.monotonic() >= self._whole_rest_until:
+        has_rested = time.monotonic() >= self._whole_rest_until
+        if is_of_another(facts, glance) or (has_rested and is_outdated(facts, glance)):
             facts = self._whole(session)
             glance = self._glance(session, facts)
         return refreshed(facts, glance), glance
