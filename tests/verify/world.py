@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -17,7 +18,7 @@ from trscaler_gen.pipeline import Compiled, compile_inventory
 TEMPLATE = "ruleset.nft.j2"
 
 
-def cluster(folder: Path, weights: Iterable[int] = (2, 1, 1), buckets: int = 64, **keys: object) -> Compiled:
+def cluster(folder: Path, weights: Iterable[int] = (2, 1, 1), buckets: int = 64, **keys: Any) -> Compiled:
     """Compile a cluster of nodes n1, n2, ... with these weights, and write its lock."""
     nodes = {
         f"n{number}": {"address": f"192.0.2.{number}", "weight": weight}
@@ -38,7 +39,7 @@ def cluster(folder: Path, weights: Iterable[int] = (2, 1, 1), buckets: int = 64,
     return compiled
 
 
-def switching(folder: Path, **keys: object) -> Compiled:
+def switching(folder: Path, **keys: Any) -> Compiled:
     """A cluster whose nodes have two placements, because weights have changed."""
     cluster(folder, (1, 1, 1), **keys)
     compiled = cluster(folder, (2, 1, 1), **keys)

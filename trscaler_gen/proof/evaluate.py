@@ -107,16 +107,25 @@ class Outcome:
 
 
 @dataclass
+class Memory:
+    """What follows from a table alone, so that it need not be found out in every state.
+
+    ``maps``: as arrays; ``reads``: what of the frame chains read, by their names.
+    """
+
+    maps: dict[str, Indices] = field(default_factory=dict)
+    reads: dict[tuple[str, ...], frozenset[Payload | Meta]] = field(default_factory=dict)
+
+
+@dataclass
 class Machine:
     """One table of one node, with what its sets hold."""
 
     table: Table
     frames: Frames
     surroundings: Surroundings
+    memory: Memory = field(default_factory=Memory)
     groups: list[Indices] = field(default_factory=list)
-    _order: dict[str, int] = field(default_factory=dict)
-    _dense: dict[str, Indices] = field(default_factory=dict)
-    _reads: dict[tuple[str, ...], frozenset[Payload | Meta]] = field(default_factory=dict)
 
     def run(self, hook: str, lanes: Lanes) -> Outcome:
         """Take packets through the chains of a hook; raises UnknownRule."""
@@ -154,7 +163,7 @@ class Machine:
         ``later`` are the chains that they can meet after it; None where they come back to the middle of one.
         """
         waiting: dict[str, list[Lanes]] = {name: blocks}
-        turns = [(self._turn(name), name)]
+        turns = [(self.table.turns[name], name)]
         ended: list[tuple[str, Lanes]] = []
         left: list[Lanes] = []
         while turns:
@@ -167,24 +176,12 @@ class Machine:
             for verdict, some in self._chain(self.table.chains[name], here):
                 if verdict.kind == "goto":
                     waiting.setdefault(verdict.target, []).append(some)
-                    heapq.heappush(turns, (self._turn(verdict.target), verdict.target))
+                    heapq.heappush(turns, (self.table.turns[verdict.target], verdict.target))
                 elif verdict.kind == "return":
                     left.append(some)
                 else:
                     ended.append((verdict.kind, some))
         return ended, left
-
-    def _turn(self, name: str) -> int:
-        """A number that is higher for every chain that this one leads to: packets meet there."""
-        if name not in self._order:
-            onward = [
-                target
-                for rule in self.table.chains[name].rules
-                for statement in rule.statements
-                for target in targets(statement)
-            ]
-            self._order[name] = min((self._turn(target) for target in onward), default=0) - 1
-        return self._order[name]
 
     def _chain(self, chain: Chain, blocks: list[Lanes]) -> Iterator[tuple[Verdict, Lanes]]:
         """Yield verdicts with the packets that they are for; the last ones are for those without."""
@@ -482,15 +479,15 @@ class Machine:
 
     def _table_of(self, name: str) -> Indices:
         """A map as an array, -1 where it has no element; the last place never has one."""
-        if name not in self._dense:
+        if name not in self.memory.maps:
             elements = {self._number(key): self._number(value) for key, value in _pairs(self.table, name)}
             highest = max(elements, default=0)
             if highest >= _DENSE:
                 raise UnknownRule(f"the map {name} has a key above {_DENSE}")
             table = np.full(highest + 2, -1, np.int64)
             table[np.array(list(elements), np.int64)] = np.array(list(elements.values()), np.int64)
-            self._dense[name] = table
-        return self._dense[name]
+            self.memory.maps[name] = table
+        return self.memory.maps[name]
 
     def _lookup_many(self, key: Concat, name: str, lanes: Lanes) -> Found:
         """A map of several values side by side."""
@@ -551,9 +548,9 @@ class Machine:
         return codes if codes.max() < _FEW_KINDS else None
 
     def _reads_from(self, names: tuple[str, ...]) -> frozenset[Payload | Meta]:
-        if names not in self._reads:
-            self._reads[names] = _reads_from(self.table, names)
-        return self._reads[names]
+        if names not in self.memory.reads:
+            self.memory.reads[names] = _reads_from(self.table, names)
+        return self.memory.reads[names]
 
     def _codes(self, read: Payload | Meta) -> Indices:
         if isinstance(read, Meta):

@@ -16,7 +16,7 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
-from trscaler_gen.proof.evaluate import NOTHING, Machine, Members, Surroundings
+from trscaler_gen.proof.evaluate import NOTHING, Machine, Members, Memory, Surroundings
 from trscaler_gen.proof.lanes import Lanes, start
 from trscaler_gen.proof.packets import Flags, Indices, Numbers
 from trscaler_gen.proof.regions import (
@@ -47,6 +47,9 @@ class Judged:
     device: str
     inner_mac: int
     tables: tuple[Table, ...] = field(repr=False)
+    memory: Mapping[str, Memory] = field(
+        default_factory=lambda: {"netdev": Memory(), "inet": Memory()}, repr=False, compare=False
+    )
 
     def table(self, family: str) -> Table | None:
         """The node's table of a family; raises UnknownRule if there are two."""
@@ -113,6 +116,7 @@ def read_state(judged: Judged, cluster: Cluster, state: State) -> Reading:
     if netdev is None:
         raise UnknownRule("there is no table of the family netdev")
     machine = Machine(netdev, cluster.traffic.frames, _surroundings(judged, cluster, state, netdev))
+    machine.memory = judged.memory["netdev"]
     everything = np.arange(cluster.traffic.frames.count)
     lanes = start(cluster.traffic.frames, everything)
     if state.is_alone:
@@ -155,13 +159,18 @@ def _passes_host(judged: Judged, cluster: Cluster, frame: Indices, mark: Numbers
         return np.ones(len(frame), bool)
     frames = cluster.traffic.frames
     machine = Machine(table, frames, Surroundings(_HOST_SETS, cluster.everybody, judged.device))
+    machine.memory = judged.memory["inet"]
     passes = np.zeros(len(frame), bool)
     for value in np.unique(mark[asked]):
         rows = np.flatnonzero(asked & (mark == value))
-        lanes = start(frames, np.unique(frame[rows]))
+        is_there = np.zeros(frames.count, bool)
+        is_there[frame[rows]] = True
+        lanes = start(frames, np.flatnonzero(is_there))
         lanes = replace(lanes, mark=np.full(lanes.count, value, np.uint64))
         accepted, _ = machine.spread(machine.run("prerouting", lanes).accepted)
-        passes[rows] = np.isin(frame[rows], accepted)
+        is_there[:] = False
+        is_there[accepted] = True
+        passes[rows] = is_there[frame[rows]]
     return passes
 
 

@@ -16,8 +16,6 @@ import numpy.typing as npt
 from trscaler_gen.proof.packets import Flags, Frames, Indices, Numbers
 from trscaler_gen.proof.words import Place
 
-Selector = Flags | Indices
-
 
 @dataclass(frozen=True)
 class Wrote:
@@ -54,10 +52,10 @@ class Lanes:
         """How many lanes there are."""
         return len(self.frame)
 
-    def take(self, chosen: Selector) -> Lanes:
+    def take(self, rows: Indices) -> Lanes:
         """Some of the lanes."""
-        traces = {key: (values[chosen], wrote[chosen]) for key, (values, wrote) in self.traces.items()}
-        return with_columns([column[chosen] for column in self.columns], traces)
+        traces = {key: (values.take(rows), wrote.take(rows)) for key, (values, wrote) in self.traces.items()}
+        return with_columns([column.take(rows) for column in self.columns], traces)
 
     def divide(self, chosen: Flags) -> tuple[Lanes, Lanes]:
         """Those that are chosen, and the rest."""
@@ -65,7 +63,7 @@ class Lanes:
             return self, self.none
         if not chosen.any():
             return self.none, self
-        return self.take(chosen), self.take(~chosen)
+        return self.take(np.flatnonzero(chosen)), self.take(np.flatnonzero(~chosen))
 
     @property
     def none(self) -> Lanes:

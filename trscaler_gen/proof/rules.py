@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 from trscaler_gen.proof.words import META, NEEDS, TYPES, Place, UnknownWord, number_of, place_of
@@ -193,6 +193,26 @@ class Table:
     name: str
     chains: Mapping[str, Chain]
     sets: Mapping[str, Set] = field(repr=False)
+
+    @cached_property
+    def turns(self) -> Mapping[str, int]:
+        """A number for each chain, lower than those of all chains that it leads to."""
+        found: dict[str, int] = {}
+
+        def turn(name: str) -> int:
+            if name not in found:
+                found[name] = min((turn(target) for target in self.onward(name)), default=0) - 1
+            return found[name]
+
+        for name in self.chains:
+            turn(name)
+        return found
+
+    def onward(self, name: str) -> Iterator[str]:
+        """The chains that a chain leads to."""
+        for rule in self.chains[name].rules:
+            for statement in rule.statements:
+                yield from targets(statement)
 
     def hooked(self, hook: str) -> tuple[Chain, ...]:
         """The chains of a hook, in the order in which packets meet them."""
