@@ -275,7 +275,9 @@ def workplace(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("page", [ROOT / "README.md", DOCS / "guide.md", DOCS / "explain.md"], ids=name_of)
+@pytest.mark.parametrize(
+    "page", [ROOT / "README.md", DOCS / "guide.md", DOCS / "explain.md", DOCS / "simulate.md"], ids=name_of
+)
 def test_examples_do_what_they_show(page: Path, workplace: Path) -> None:
     found = examples(page.read_text())
     assert found, "no example is marked to be run"
@@ -283,7 +285,9 @@ def test_examples_do_what_they_show(page: Path, workplace: Path) -> None:
         run_example(block, workplace)
 
 
-@pytest.mark.parametrize("page", [ROOT / "README.md", DOCS / "guide.md", DOCS / "explain.md"], ids=name_of)
+@pytest.mark.parametrize(
+    "page", [ROOT / "README.md", DOCS / "guide.md", DOCS / "explain.md", DOCS / "simulate.md"], ids=name_of
+)
 def test_examples_that_can_run_are_run(page: Path) -> None:
     assert unproven_commands(page.read_text()) == []
 
@@ -482,6 +486,7 @@ def test_every_option_is_documented(words: str) -> None:
             DOCS / "guide.md",
             DOCS / "operations.md",
             DOCS / "explain.md",
+            DOCS / "simulate.md",
             DOCS / "watch.md",
         )
     )
