@@ -18,6 +18,8 @@ from trscaler_gen.mac import HardwareAddress, inner_address
 
 #: two jiffies at HZ=250: enough where hosts' ticks differ in phase, and where 250 and 1000 Hz are mixed
 ROUNDING_MARGIN_MS = 8
+#: by how much a heartbeat may be late that is still in time for the next look at all peers
+CALM_SLACK_MS = 3
 #: two hosts' clocks run apart by less than one part in a thousand
 CLOCK_DRIFT = 1000
 #: IFNAMSIZ less the terminating zero
@@ -153,6 +155,16 @@ class NodePlan:
     def marks_of_switch(self) -> tuple[int, int]:
         """The marks of senders that can mean this switch of placement by it, first and last."""
         return SERIAL_MARK | self.switch, SERIAL_MARK | (MAX_SERIAL + 1)
+
+    @property
+    def calm_ms(self) -> int:
+        """How long one look at the peers stands for all of them; 0 where that is no interval of heartbeats.
+
+        A peer counts that was heard within this time, and what is found holds as long again: together less
+        than its lease, so that what is said of all peers ends before anything that is said of one.
+        """
+        half_ms = (self.leases.peer_ms - ROUNDING_MARGIN_MS) // 2
+        return half_ms if self.peers and half_ms >= self.interval_ms + CALM_SLACK_MS else 0
 
     @property
     def lately_ms(self) -> int:

@@ -15,6 +15,7 @@ import jinja2
 
 from trscaler_gen import __version__
 from trscaler_gen.chart import Figure
+from trscaler_gen.mac import HardwareAddress
 from trscaler_gen.nodeplan import NodePlan, Rank
 from trscaler_gen.page import Page
 
@@ -123,11 +124,18 @@ def _environment(*, autoescape: bool = False) -> jinja2.Environment:
         "hex": lambda number: f"0x{number:08x}",
         "hex_range": lambda ends: f"0x{ends[0]:08x}-0x{ends[1]:08x}",
         "mac_number": lambda mac: f"0x{mac.value:012x}",
+        "frame_header": _frame_header,
         "elements": _elements,
+        "verdicts": _verdicts,
         "kept_buckets": _kept_buckets,
         "seconds": lambda milliseconds: f"{milliseconds / 1000:g}",
     }
     return environment
+
+
+def _frame_header(destination: object) -> str:
+    """Write the first 14 bytes of a frame as a number: all but the destination is 0."""
+    return f"0x{HardwareAddress.parse(str(destination)).value:012x}{0:016x}"
 
 
 class _Cells(dict[tuple[int, int], str]):
@@ -146,6 +154,18 @@ def _elements(rank: Rank) -> str:
     """Lay a rank map's elements out, eight in a line."""
     cells = [_cells[owner] for owner in rank.owners]
     return ",\n".join(_lines(cells))
+
+
+def _verdicts(first: Rank, node_id: int) -> str:
+    """Lay out what becomes of each bucket's packets while every first choice has its own."""
+    return ",\n".join(
+        _lines(
+            [
+                f"{bucket:>4} : {'goto ours' if owner == node_id else 'drop':<9}"
+                for bucket, owner in first.owners
+            ]
+        )
+    )
 
 
 def _kept_buckets(buckets: Iterable[int], keep_s: int) -> str:

@@ -27,6 +27,8 @@ HEARTBEAT_MS = 250
 MISSED = 3
 #: a deadline for a busy machine; nothing takes a tenth of it
 PATIENCE_S = 60.0
+#: what nodes keep for as long as connections are kept
+MEMORY = ("joining", "hosting", "hosted", "inherited", "absent", "moving")
 PACE = Heartbeat(HEARTBEAT_MS / 1000, MISSED)
 
 
@@ -126,6 +128,17 @@ class Cluster:
         nodes = nodes or self.lab.nodes
         wanted = {self.ids[node] for node in nodes}
         return all(self.alive(node) == wanted for node in nodes)
+
+    def calm_down(self) -> None:
+        """Let all nodes forget what happened, and wait until almost every packet takes the short way."""
+        for node in self.lab.nodes:
+            flush = "".join(f"flush set netdev trscaler_e2e {name}\n" for name in MEMORY)
+            self.lab.exec(node, ["nft", "-f", "-"], input=flush)
+        eventually(self.is_calm, "the cluster is calm")
+
+    def is_calm(self) -> bool:
+        """Whether every node holds all nodes for settled, and says so of all at once."""
+        return all(self.members(node, "calm") for node in self.lab.nodes)
 
     def settle(self, nodes: tuple[str, ...] | None = None, timeout_s: float = PATIENCE_S) -> None:
         """Wait until the nodes agree that just they are alive."""

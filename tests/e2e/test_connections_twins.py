@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from .cluster import Cluster, eventually, running_cluster
+from .cluster import MEMORY, Cluster, eventually, running_cluster
 from .connections import LASTING, Clients, Service, under_load
 from .events import OTHERS, VICTIM
 from .left_out import without
@@ -18,8 +18,6 @@ from .operations import FOUR
 from .test_switch import stage_switch, weigh
 from .wire import TABLE
 
-#: what nodes keep for an hour
-MEMORY = ("joining", "hosting", "hosted", "inherited", "absent", "moving")
 #: answers on each connection, one every 100 ms: by then what nobody knows has been reset
 LONG_ENOUGH = 40
 #: long enough that what is reset late is told from what hangs

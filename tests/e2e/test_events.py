@@ -95,6 +95,12 @@ def test_others_take_over_and_give_back(cluster: Cluster, event: Event) -> None:
     assert_nothing_noticed(seen.back)
 
 
+@pytest.fixture(autouse=True)
+def calm(cluster: Cluster) -> None:
+    """Everything happens while almost every packet takes the short way."""
+    cluster.calm_down()
+
+
 def flush(cluster: Cluster) -> None:
     on(cluster, "nft flush ruleset")
 

@@ -59,8 +59,11 @@ PRIORITY_TAG = 0
 REPEATED = 20
 
 
-@pytest.fixture
-def wire(cluster: Cluster) -> Iterator[Wire]:
+@pytest.fixture(params=["long way", "short way"])
+def wire(cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[Wire]:
+    """While nodes remember what happened, and while they need not look at each other one by one."""
+    if request.param == "short way":
+        cluster.calm_down()
     with wired(cluster) as opened:
         yield opened
 

@@ -37,8 +37,10 @@ ROUTER = 251
 MTU = 1500
 
 
-@pytest.fixture
-def wire(cluster: Cluster) -> Iterator[Wire]:
+@pytest.fixture(params=["long way", "short way"])
+def wire(cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[Wire]:
+    if request.param == "short way":
+        cluster.calm_down()
     with wired(cluster) as opened:
         yield opened
 

@@ -19,6 +19,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
+from typing import Any
 
 from trscaler_gen.jhash import bucket_of
 from trscaler_gen.lab.lab import Lab
@@ -288,10 +289,23 @@ def answers(sock: socket.socket, count: int) -> list[bytes]:
 
 
 def counters(lab: Lab, node: str, table: str = TABLE) -> dict[str, int]:
-    """The packets that a node's ruleset has counted, by the counter's name."""
-    argv = ["nft", "-j", "list", "counters", "table", "netdev", table]
+    """The packets that a node's ruleset has counted, by the counter's name.
+
+    Rules of the short way count for themselves: all packets, and behind them the node's own.
+    """
+    argv = ["nft", "-j", "-t", "list", "table", "netdev", table]
     listed = json.loads(lab.exec(node, argv).stdout)["nftables"]
-    return {item["counter"]["name"]: item["counter"]["packets"] for item in listed if "counter" in item}
+    found = {item["counter"]["name"]: item["counter"]["packets"] for item in listed if "counter" in item}
+    for statements in (item["rule"]["expr"] for item in listed if "rule" in item):
+        passed = sum(_counted(statement) for statement in statements)
+        found["dropped"] += passed if any("vmap" in statement for statement in statements) else -passed
+    return found
+
+
+def _counted(statement: dict[str, Any]) -> int:
+    """What a rule's own counter says; a named one is not the rule's own."""
+    counter = statement.get("counter")
+    return int(counter["packets"]) if isinstance(counter, dict) else 0
 
 
 def _delivered_sockets(lab: Lab, stack: ExitStack) -> dict[tuple[str, int, int], socket.socket]:
