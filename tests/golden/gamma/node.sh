@@ -37,7 +37,7 @@ SWITCH=0
 TWO_PLACEMENTS=no
 PRESERVES=yes
 LEASE_MS=225
-TAG=94b3345c
+TAG=a435ad72
 TABLE=trscaler_golden
 UNIT=trscaler-gen-golden
 # The host's own: its heartbeats come from it.
@@ -212,7 +212,7 @@ find_loaded() {
 look_at_ruleset() {
     remembered=$RUN/listing
     is_loaded || remembered=/dev/null
-    RULESET=unreadable ACCEPTED=0 DROPPED=0 KEPT=0
+    RULESET=unreadable ACCEPTED=0 DROPPED=0 KEPT=0 AT_ONCE=0
     listing=$(kernel_listing) || return 0
     seen=$(printf '%s\n' "$listing" | awk -v table="$TABLE" '
         function many(name) { return name in packets ? packets[name] : 0 }
@@ -222,17 +222,24 @@ look_at_ruleset() {
         /^}/ { ours = 0 }
         $1 == "counter" { counter = $2 }
         $1 == "packets" { packets[counter] = $2; next }
+        # Rules that count for themselves: those of the short way all packets, the one behind them what is this node'"'"'s.
+        match($0, / packets [0-9]+ bytes [0-9]+/) {
+            split(substr($0, RSTART, RLENGTH), said, " ")
+            at_once += / vmap @at_once_/ ? said[2] : -said[2]
+            $0 = substr($0, 1, RSTART - 1) substr($0, RSTART + RLENGTH)
+        }
         expected[$0]-- > 0 { missing--; next }
         { added = 1 }
         END {
             word = !found ? "missing" : missing || added ? "altered" : "intact"
-            print word, many("accepted"), many("dropped"), many("kept")
+            printf "%s %s %s %s %.0f\n", word, many("accepted"), many("dropped"), many("kept"), at_once
         }' "$remembered" kernel=1 - 2>/dev/null) || return 0
-    RULESET=${seen%% *}
-    seen=${seen#* }
-    ACCEPTED=${seen%% *} KEPT=${seen##* }
-    seen=${seen#* }
-    DROPPED=${seen% *}
+    read -r RULESET ACCEPTED DROPPED KEPT AT_ONCE <<EOF
+$seen
+EOF
+    read_word "$RUN/at_once"
+    AT_ONCE=$((AT_ONCE + ${WORD:-0}))
+    DROPPED=$((DROPPED + AT_ONCE))
 }
 
 is_intact() {
@@ -246,6 +253,7 @@ is_intact() {
 # Peers count as alive for one lease: a node that knows nothing must not claim everything.
 load_boot() {
     { printf 'include "%s/boot.nft"\n' "$HERE" && lasting_elements; } | load -f - || return 1
+    rm -f "$RUN/at_once"
     remember
 }
 
@@ -300,6 +308,8 @@ swap_transaction() {
 
 load_swap() {
     swap_transaction | load -f - || return 1
+    # What the rules before counted goes with them; of what is in the other counters nothing is lost.
+    printf '%s\n' "$AT_ONCE" >"$RUN/at_once" || :
     delete_old_objects || note "maps of the ruleset before are left: the next swap deletes them"
     remember
 }
@@ -1419,6 +1429,8 @@ give_up_lease() {
     for name in settled alive draining; do
         without_member "$name" "timeout 1s"
     done | nft -f - 2>/dev/null || :
+    # Rules of an earlier version have no such set.
+    nft flush set netdev "$TABLE" calm 2>/dev/null || :
 }
 
 # Added first: to delete what is not there, or has just expired, is an error.
