@@ -298,7 +298,8 @@ def counters(lab: Lab, node: str, table: str = TABLE) -> dict[str, int]:
     found = {item["counter"]["name"]: item["counter"]["packets"] for item in listed if "counter" in item}
     for statements in (item["rule"]["expr"] for item in listed if "rule" in item):
         passed = sum(_counted(statement) for statement in statements)
-        found["dropped"] += passed if any("vmap" in statement for statement in statements) else -passed
+        if passed:
+            found["dropped"] += passed if any("vmap" in statement for statement in statements) else -passed
     return found
 
 
