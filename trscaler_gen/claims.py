@@ -88,15 +88,16 @@ def ask_for(
     answering = tuple(claim.node for claim in claims if claim.accepts and claim.owner == claim.node)
     taking_part = [claim for claim in claims if _takes_part(claim)]
     unknown = {claim.node for claim in claims if claim.accepts is None}
+    is_known = bool(taking_part or not unknown)
     presumed = tuple(name for name in order if name in unknown & {claim.owner for claim in taking_part})
     return Ownership(
         packet=packet,
-        state=_state(answering, presumed),
+        state=_state(answering, presumed, is_known=is_known),
         claims=tuple(claims),
         order=order,
         answering=answering,
         presumed=presumed,
-        headline=_headline(answering, presumed, taking_part),
+        headline=_headline(answering, presumed, taking_part, is_known=is_known),
         sentences=tuple(_sentences(inventory, packet, claims, answering, members)),
     )
 
@@ -178,15 +179,18 @@ def _takes_part(claim: Claim) -> bool:
 # --- what follows ------------------------------------------------------------------------------------------
 
 
-def _state(answering: Sequence[str], presumed: Sequence[str]) -> State:
+def _state(answering: Sequence[str], presumed: Sequence[str], *, is_known: bool) -> State:
+    """``is_known``: a node that serves was asked, or all were."""
     if len(answering) > 1:
         return State.DEGRADED
-    if presumed:
+    if presumed or not is_known:
         return State.UNKNOWN
     return State.HEALTHY if answering else State.DEGRADED
 
 
-def _headline(answering: Sequence[str], presumed: Sequence[str], taking_part: Sequence[Claim]) -> str:
+def _headline(
+    answering: Sequence[str], presumed: Sequence[str], taking_part: Sequence[Claim], *, is_known: bool
+) -> str:
     others = named(claim.node for claim in taking_part if claim.owner in presumed)
     if presumed and not answering:
         return f"{named(presumed)} should answer: so {others} see it; it could not tell itself"
@@ -195,7 +199,7 @@ def _headline(answering: Sequence[str], presumed: Sequence[str], taking_part: Se
     if len(answering) > 1:
         return f"{len(answering)} nodes answer: {named(answering)}"
     if not answering:
-        return "no node answers"
+        return "no node answers" if is_known else "no node that serves could be asked"
     views = {claim.owner for claim in taking_part}
     agree = (
         f"all {len(taking_part)} nodes that serve agree" if len(taking_part) > 1 else "no other node serves"
@@ -286,7 +290,7 @@ def _switched(owner: Claim, packet: Packet, members: Sequence[Member], keep: str
     """What the other one of two placements says of the packet."""
     member = next(member for member in members if member.name == owner.node)
     facts, lock = member.facts, member.lock
-    if facts is None or lock is None or facts.placement not in ("before", "after"):
+    if facts is None or lock is None or not lock.before or facts.placement not in ("before", "after"):
         return
     names = _names(lock, {other.address: other.name for other in members})
     after = facts.placement == "after"

@@ -41,6 +41,7 @@ from trscaler_gen.lock import Lock, carried
 from trscaler_gen.lockfile import lock_path
 from trscaler_gen.packetlines import MAX_LINE, LineError, parse_line, records
 from trscaler_gen.pipeline import compile_inventory
+from trscaler_gen.plan.words import counted
 from trscaler_gen.secret import redact
 
 _STREAM = "-"
@@ -153,17 +154,22 @@ def _explain_stream(desk: _Desk) -> int:
         told += 1
         status = max(status, desk.tell(packet, True))
     if failed or not told:
-        click.echo(f"{told} lines explained, {failed} not", err=True)
+        click.echo(f"{counted(told, 'line')} explained, {failed} not", err=True)
     return max(status, EXIT_ERROR if failed or not told else 0)
 
 
 def _lines() -> Iterator[str]:
-    """Lines of standard input, the rest of very long ones left out."""
+    """Lines of standard input, the rest of very long ones left out; raises OperationError."""
+    if sys.stdin is None:  # closed by who started this
+        return
     stream = io.TextIOWrapper(sys.stdin.buffer, errors="replace")
-    while line := stream.readline(MAX_LINE):
-        yield line
-        while line and not line.endswith("\n"):
-            line = stream.readline(MAX_LINE)
+    try:
+        while line := stream.readline(MAX_LINE):
+            yield line
+            while line and not line.endswith("\n"):
+                line = stream.readline(MAX_LINE)
+    except OSError as error:
+        raise OperationError(f"cannot read standard input: {error.strerror}") from None
 
 
 # --- what is said of them ----------------------------------------------------------------------------------

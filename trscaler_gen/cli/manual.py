@@ -79,11 +79,16 @@ def manual(group: click.Group, version: str) -> str:
         ".SH ENVIRONMENT",
         *_list(_ENVIRONMENT),
         ".SH EXAMPLES",
-        *(line for _, command in walk(group) for example in examples(command) for line in _verbatim(example)),
+        *(line for example in _every_example(group) for line in _verbatim(example)),
         ".SH SEE ALSO",
         ",\n".join(f".BR {name} ({section}" for name, section in (one.split("(") for one in _SEE_ALSO)),
     ]
     return "\n".join(lines).replace(",\n.BR", " ,\n.BR") + "\n"
+
+
+def _every_example(group: click.Group) -> tuple[str, ...]:
+    """Each once: that of a group may be that of a command in it."""
+    return tuple(dict.fromkeys(line for _, command in walk(group) for line in examples(command)))
 
 
 def _command(path: tuple[str, ...], command: click.Command) -> Iterator[str]:
