@@ -30,9 +30,8 @@ _ERROR = re.compile(
     r"ICMP .*?(?:unreachable|time exceeded|parameter problem)"
     r"|ICMP6, (?:destination unreachable|packet too big|time exceeded|parameter problem)"
 )
-#: the first of the two lines that ``tcpdump -v`` writes for an IPv4 packet, and the octets that ``-x`` adds
+#: the first of the two lines that ``tcpdump -v`` writes for an IPv4 packet
 _HEAD = re.compile(r"\(tos 0x[0-9a-f]+,.*\)$")
-_OCTETS = re.compile(r"\s+0x[0-9a-f]{4}:  ")
 
 
 class LineError(ValueError):
@@ -73,10 +72,13 @@ def parse_line(text: str) -> Seen:
 
 
 def records(lines: Iterable[str]) -> Iterator[tuple[int, str]]:
-    """Number the lines, from 1, and put together what ``tcpdump -v`` writes on two; leaves blank ones out."""
+    """Number the lines, from 1, and put together what ``tcpdump -v`` writes on two.
+
+    Blank lines are left out, and indented ones without addresses: they go on about the packet before.
+    """
     head = ""
     for number, line in enumerate(lines, 1):
-        if not line.strip() or _OCTETS.match(line):
+        if not line.strip() or _goes_on(line):
             continue
         whole = f"{head}{line.rstrip()}"
         head = ""
@@ -84,6 +86,10 @@ def records(lines: Iterable[str]) -> Iterator[tuple[int, str]]:
             head = f"{whole} "
         else:
             yield number, whole
+
+
+def _goes_on(line: str) -> bool:
+    return line[0].isspace() and _ARROW not in line and "src=" not in line and not _HEAD.search(line.rstrip())
 
 
 def _packet(text: str) -> Seen:

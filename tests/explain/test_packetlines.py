@@ -137,6 +137,6 @@ def test_a_line_without_end_is_cut() -> None:
 
 def test_what_tcpdump_writes_on_two_lines() -> None:
     head = "12:00:00.1 IP (tos 0x0, ttl 64, id 1, offset 0, flags [DF], proto TCP (6), length 60)"
-    lines = [head, f"    {LINES[0]}", "", "\t0x0000:  4500 003c 0001 4000", "foo\n"]
+    lines = [head, f"    {LINES[0]}", "", "\t0x0000:  4500 003c 0001 4000", "foo\n", "\t  option (1)"]
     assert list(records(lines)) == [(2, f"{head}     {LINES[0]}"), (5, "foo")]
     assert parse_line(next(records(lines))[1]).pairs == ((CLIENT, VIP),)

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -18,8 +19,9 @@ from trscaler_gen.errors import OperationError
 from trscaler_gen.inventory.text import printable
 from trscaler_gen.nodeplan import plan_nodes
 from trscaler_gen.pipeline import Compiled, compile_inventory
-from trscaler_gen.proof.prove import Proof, prove
-from trscaler_gen.proof.rules import UnknownRule
+
+if TYPE_CHECKING:  # numpy is imported by those who prove
+    from trscaler_gen.proof.prove import Proof
 
 _RULESET = "ruleset.nft"
 #: nothing that was built has so many bytes
@@ -76,6 +78,9 @@ def verify(
     on_state: Callable[[str], None] = lambda label: None,
 ) -> Proof:
     """Load and judge rulesets, the compiled bundles' if none are given; raises OperationError."""
+    from trscaler_gen.proof.prove import prove
+    from trscaler_gen.proof.rules import UnknownRule
+
     plans = plan_nodes(compiled.inventory, compiled.lock)
     if rulesets is None:
         rulesets = {name: bundle.files[_RULESET] for name, bundle in compiled.bundles.items()}

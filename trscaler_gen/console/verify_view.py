@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
@@ -10,9 +11,11 @@ from rich.text import Text
 
 from trscaler_gen.console.status_view import columns
 from trscaler_gen.inventory.text import printable
-from trscaler_gen.proof.judge import Fault
-from trscaler_gen.proof.loads import Load
-from trscaler_gen.proof.prove import Proof
+
+if TYPE_CHECKING:  # numpy is imported by those who prove
+    from trscaler_gen.proof.judge import Fault
+    from trscaler_gen.proof.loads import Load
+    from trscaler_gen.proof.prove import Proof
 
 #: faults that are shown; all are counted
 _MOST_FAULTS = 20
