@@ -465,9 +465,11 @@ def _began_again(was: NodePicture, now: NodePicture) -> bool:
 
 
 def _swapped(was: Facts, now: Facts) -> str:
+    if not was.loaded:
+        return f"runs generation {now.loaded}, serial {now.serial}"
     serial = f", serial {was.serial} -> {now.serial}" if was.serial != now.serial else ""
     epoch = f", epoch {was.epoch} -> {now.epoch}" if was.epoch != now.epoch else ""
-    return f"ruleset of generation {was.loaded or '-'} -> {now.loaded}{serial}{epoch}"
+    return f"ruleset of generation {was.loaded} -> {now.loaded}{serial}{epoch}"
 
 
 def _drift(was: Facts, now: Facts) -> Iterator[tuple[What, str]]:

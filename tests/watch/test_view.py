@@ -212,6 +212,11 @@ def test_a_pipe_gets_lines_with_the_same_first_words() -> None:
     assert "nodes=4" in words and "n2=-" in words
 
 
+def test_a_label_with_a_path_stays_one_word() -> None:
+    event = replace(SCENES["4"].log[0], cluster="web (sites/a b.yaml)")
+    assert event_line(event).split(" ")[1] == "web_(sites/a_b.yaml)"
+
+
 @pytest.mark.parametrize("is_terminal", [False, True])
 def test_a_snapshot(is_terminal: bool) -> None:
     file = io.StringIO()

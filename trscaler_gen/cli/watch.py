@@ -131,8 +131,9 @@ class Rounds:
     @property
     def scene(self) -> Scene:
         """What there is to show."""
-        pictures = tuple(self._pictures[cluster.label] for cluster in self._where.clusters if self._pictures)
-        rates = tuple(tuple(self._chronicles[picture.cluster].rates) for picture in pictures)
+        labels = [cluster.label for cluster in self._where.clusters if cluster.label in self._pictures]
+        pictures = tuple(self._pictures[label] for label in labels)
+        rates = tuple(tuple(self._chronicles[label].rates) for label in labels)
         return Scene(pictures, rates, tuple(self._log), (self._remark,) if self._remark else ())
 
     def _look(self) -> tuple[Event, ...]:
@@ -140,7 +141,9 @@ class Rounds:
         events: list[Event] = []
         for cluster in self._where.clusters:
             seen = {name: sightings[key] for name, key in self._where.keys_of(cluster).items()}
-            picture = picture_of(time.time(), cluster.label, _members(cluster), seen, cluster.remarks)
+            picture = picture_of(
+                time.time(), printable(cluster.label), _members(cluster), seen, cluster.remarks
+            )
             self._pictures[cluster.label] = picture
             events += self._chronicles.setdefault(cluster.label, Chronicle()).advance(picture)
         self._log = [*self._log, *events][-1000:]

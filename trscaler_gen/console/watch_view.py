@@ -405,9 +405,20 @@ def timestamp(at_s: float) -> str:
     return datetime.fromtimestamp(at_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
+def _one_word(cluster: str) -> str:
+    """Of two clusters with the same name the label has the inventory's path in it."""
+    return cluster.replace(" ", "_")
+
+
 def event_line(event: Event) -> str:
     """TIME CLUSTER WHAT NODE TEXT; NODE is ``-`` where it is the whole cluster's."""
-    words = (timestamp(event.at_s), event.cluster, event.what.value, event.node or "-", _clean(event.text))
+    words = (
+        timestamp(event.at_s),
+        _one_word(event.cluster),
+        event.what.value,
+        event.node or "-",
+        _clean(event.text),
+    )
     return " ".join(words)
 
 
@@ -415,7 +426,7 @@ def look_line(picture: Picture) -> str:
     """TIME CLUSTER look - KEY=VALUE...: the whole, then every node's part of the packets."""
     verdict = picture.verdict
     state = verdict.state.name.lower() if picture.is_complete else "asking"
-    words = [timestamp(picture.at_s), picture.cluster, "look", "-", f"state={state}"]
+    words = [timestamp(picture.at_s), _one_word(picture.cluster), "look", "-", f"state={state}"]
     words += [f"buckets={verdict.buckets}", f"one_owner={verdict.one}", f"nodes={len(picture.nodes)}"]
     words.append(f"serving={sum(n.state in (NodeState.SERVING, NodeState.JOINING) for n in picture.nodes)}")
     words.append(f"accepted_pps={picture.accepted_pps:.1f}")

@@ -27,7 +27,8 @@ from trscaler_gen.watching import Sighting
 if TYPE_CHECKING:  # paramiko is imported by those who connect
     from trscaler_gen.transport import Connection, Session
 
-_MAX_LINES = 20_000
+#: a whole look takes some 5 kB
+_MAX_CHARACTERS = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -257,8 +258,12 @@ class _Post:
         deadline = time.monotonic() + timeout_s
         session.send(f"{question}\n".encode())
         lines: list[str] = []
+        size = 0
         while (line := session.read_line(_left_s(deadline))) != "end\n":
-            if not line or len(lines) > _MAX_LINES:
+            size += len(line)
+            if size > _MAX_CHARACTERS:
+                raise NodeError(self._aim.node, f"it answers with more than {_MAX_CHARACTERS} characters")
+            if not line:
                 said = (session.stderr.strip() or "without a word").splitlines()[-1]
                 raise NodeError(self._aim.node, f"it stopped answering: {said}")
             lines.append(line)
