@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from trscaler_gen.check.forks import in_processes
 from trscaler_gen.check.listing import list_rulesets
 from trscaler_gen.cli.clusters import print_json
 from trscaler_gen.cli.inventories import expand
@@ -75,7 +76,7 @@ def _verify(path: Path, folder: Path | None, as_json: bool) -> bool:
 def verify(
     compiled: Compiled,
     rulesets: Mapping[str, bytes] | None = None,
-    on_state: Callable[[str], None] = lambda label: None,
+    tell: Callable[[str], None] = lambda what: None,
 ) -> Proof:
     """Load and judge rulesets, the compiled bundles' if none are given; raises OperationError."""
     from trscaler_gen.proof.prove import prove
@@ -86,7 +87,9 @@ def verify(
         rulesets = {name: bundle.files[_RULESET] for name, bundle in compiled.bundles.items()}
     listings = list_rulesets(rulesets, {plan.node: plan.link for plan in plans})
     try:
-        return prove(plans, compiled.lock, listings, lock_before=compiled.lock_before, on_state=on_state)
+        return prove(
+            plans, compiled.lock, listings, lock_before=compiled.lock_before, each=in_processes, tell=tell
+        )
     except UnknownRule as error:
         raise OperationError(
             f"the rules cannot be judged: {printable(str(error))}",

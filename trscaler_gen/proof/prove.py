@@ -5,8 +5,10 @@ Pure: what the kernels list is handed in.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from trscaler_gen.lock import Lock
@@ -56,28 +58,49 @@ class Proof:
         return not self.faulty
 
 
+@dataclass(frozen=True)
+class NodeVerdict:
+    """What was found of one node: its first faults, how many there are, and its answers in each state.
+
+    ``answers`` are those to the first kind of packet, by the state's label.
+    """
+
+    faults: tuple[Fault, ...]
+    faulty: int
+    answers: Mapping[str, Answers]
+
+
+#: applies a function to each of several nodes, in any manner, and returns the results in order
+Each = Callable[[Callable[[Judged], NodeVerdict], Sequence[Judged]], Iterable[NodeVerdict]]
+
+
 def prove(
     plans: Sequence[NodePlan],
     lock: Lock,
     listings: Mapping[str, Any],
     *,
     lock_before: Lock | None = None,
-    on_state: Callable[[str], None] = lambda label: None,
+    each: Each = map,
+    tell: Callable[[str], None] = lambda what: None,
 ) -> Proof:
     """Judge what kernels listed of the nodes' rulesets, by node; raises UnknownRule with the node's name."""
     first = plans[0]
     judged = {plan.node_id: _judged(plan, listings[plan.node]) for plan in plans}
     cluster = _cluster(plans, lock)
     found = states(preserves=first.preserves, has_peers=len(plans) > 1, has_switch=bool(lock.before))
-    run = _Run(cluster, judged, on_state)
-    firsts = {state.label: run.judge(state) for state in found}
-    on_state("heartbeats")
+    verdicts: dict[int, NodeVerdict] = {}
+    results = each(partial(judge_node, cluster, found), tuple(judged.values()))
+    for one, verdict in zip(judged.values(), results, strict=True):
+        tell(f"{one.node} is judged")
+        verdicts[one.node_id] = verdict
+    tell("follows heartbeats")
     senders = {plan.node_id: Sender(judged[plan.node_id], plan.address, plan.vrid) for plan in plans}
     heard = judge_heartbeats(cluster, senders)
-    on_state("loads")
+    tell("counts loads")
     weights = {node.node_id: node.weight for node in lock.nodes}
     used = next(state for state in reversed(found) if _is_plain(state))
-    counted = count(firsts[used.label], weights, lock.buckets)
+    counted = count(_in_state(verdicts, used), weights, lock.buckets)
+    own = [fault for verdict in verdicts.values() for fault in verdict.faults]
     return Proof(
         cluster=first.cluster,
         nodes=cluster.names,
@@ -87,42 +110,32 @@ def prove(
         rules=_rules(judged.values()),
         heartbeats=heard.heartbeats,
         count=counted,
-        movements=tuple(_movements(firsts, found, lock, lock_before)),
-        faults=(*run.faults, *heard.faults, *_doubts(counted, cluster, used)),
-        faulty=run.faulty + len(heard.faults) + counted.doubted,
+        movements=tuple(_movements(verdicts, found, lock, lock_before)),
+        faults=(*own, *heard.faults, *_doubts(counted, cluster, used)),
+        faulty=sum(verdict.faulty for verdict in verdicts.values()) + len(heard.faults) + counted.doubted,
     )
 
 
-class _Run:
-    """Judges state after state, and keeps the first faults."""
+def judge_node(cluster: Cluster, found: Sequence[State], judged: Judged) -> NodeVerdict:
+    """Judge one node in every state; raises UnknownRule with its name."""
+    faults: list[Fault] = []
+    answers: dict[str, Answers] = {}
+    kept: Counter[tuple[str, str]] = Counter()
+    for state in found:
+        try:
+            reading = read_state(judged, cluster, state)
+        except UnknownRule as error:
+            raise UnknownRule(f"{judged.node}: {error}") from None
+        answers[state.label] = reading.answers[_first_new(cluster)]
+        for fault in judge_state(judged, cluster, state, reading):
+            kept[fault.state, fault.packets] += 1
+            if kept[fault.state, fault.packets] <= _FIRST:
+                faults.append(fault)
+    return NodeVerdict(tuple(faults), kept.total(), answers)
 
-    def __init__(
-        self, cluster: Cluster, judged: Mapping[int, Judged], on_state: Callable[[str], None]
-    ) -> None:
-        self.cluster = cluster
-        self.judged = judged
-        self.on_state = on_state
-        self.faults: list[Fault] = []
-        self.faulty = 0
 
-    def judge(self, state: State) -> dict[int, Answers]:
-        """Judge one state; returns each node's answers to the first kind of packet."""
-        self.on_state(state.label)
-        kept: dict[tuple[str, str], int] = {}
-        answers: dict[int, Answers] = {}
-        for node_id, one in self.judged.items():
-            try:
-                reading = read_state(one, self.cluster, state)
-            except UnknownRule as error:
-                raise UnknownRule(f"{one.node}: {error}") from None
-            answers[node_id] = reading.answers[_first_new(self.cluster)]
-            for fault in judge_state(one, self.cluster, state, reading):
-                self.faulty += 1
-                key = fault.node, fault.packets
-                kept[key] = kept.get(key, 0) + 1
-                if kept[key] <= _FIRST:
-                    self.faults.append(fault)
-        return answers
+def _in_state(verdicts: Mapping[int, NodeVerdict], state: State) -> dict[int, Answers]:
+    return {node_id: verdict.answers[state.label] for node_id, verdict in verdicts.items()}
 
 
 def _first_new(cluster: Cluster) -> int:
@@ -173,13 +186,14 @@ def _doubts(counted: Count, cluster: Cluster, state: State) -> Iterable[Fault]:
 
 
 def _movements(
-    firsts: Mapping[str, Mapping[int, Answers]], found: Sequence[State], lock: Lock, before: Lock | None
+    verdicts: Mapping[int, NodeVerdict], found: Sequence[State], lock: Lock, before: Lock | None
 ) -> Iterable[Movement]:
-    now = _all_alive(firsts[next(state for state in reversed(found) if _is_plain(state)).label], lock)
+    used = next(state for state in reversed(found) if _is_plain(state))
+    now = _all_alive(_in_state(verdicts, used), lock)
     plain = next((state for state in found if not state.is_switched), None)
     if plain is not None:
-        yield _movement("the switch of placements", _all_alive(firsts[plain.label], lock), now)
-    if before is not None and before.hashing == lock.hashing and before.orders != lock.orders:
+        yield _movement("the switch of placements", _all_alive(_in_state(verdicts, plain), lock), now)
+    elif before is not None and before.hashing == lock.hashing and before.orders != lock.orders:
         was = [order[0] if order else 0 for order in before.orders]
         yield _movement("from the lock as it is written", was, now)
 
