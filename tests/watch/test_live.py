@@ -293,6 +293,14 @@ def test_a_terminal_is_as_it_was_after_a_signal(three: Cluster, number: signal.S
         assert seat.is_as_found
 
 
+def test_a_terminal_without_unicode(three: Cluster) -> None:
+    with seated("watch", "--interval", "0.5", str(three.path), PYTHONIOENCODING="ascii") as seat:
+        shown = seat.await_words("e2e: healthy", "began")
+        assert all(line.isascii() for line in shown)
+        seat.type("q")
+        assert seat.await_end() == 0
+
+
 def test_it_ends_at_once_while_nobody_answers(three: Cluster) -> None:
     """Also in the middle of a connection that is being opened: it takes ten seconds to give up."""
     for node in three.lab.nodes:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -79,6 +80,10 @@ def command(
 
     Example: trscaler-gen watch inventory/lab.yaml
     """
+    if isinstance(
+        sys.stdout, TextIOWrapper
+    ):  # what a node says must not end it in a terminal without Unicode
+        sys.stdout.reconfigure(errors="backslashreplace")
     with (
         ends_like_ctrl_c(),
         Bell() as bell,

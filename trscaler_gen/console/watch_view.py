@@ -284,7 +284,9 @@ _COLUMNS = (
 
 
 def _headings(scene: Scene, width: int) -> list[str]:
-    return [heading for heading, _, only_wide in _COLUMNS if width >= _WIDE or not only_wide]
+    headings = [heading for heading, _, only_wide in _COLUMNS if width >= _WIDE or not only_wide]
+    is_narrow = _widths(scene, width)[-1] < len(headings[-1])
+    return [*headings[:-1], "" if is_narrow else headings[-1]]
 
 
 def _widths(scene: Scene, width: int) -> list[int]:
