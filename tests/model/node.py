@@ -37,6 +37,8 @@ class Node:
     """The sets of one node; ``now`` and the ends of elements are ticks of its own clock.
 
     ``orders`` are the preference orders, ``before`` those until the switch (empty: there is none).
+    ``calm_ms``: -1 stands for the product's. ``disputes``: the ticks at which the short way and the long one
+    led to different answers.
     """
 
     plan: NodePlan
@@ -44,9 +46,12 @@ class Node:
     orders: Sequence[Sequence[int]]
     before: Sequence[Sequence[int]] = ()
     now: int = 0
+    calm_ms: int = -1
+    disputes: list[int] = field(default_factory=list)
     ends: dict[Key, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        self.calm_ms = self.plan.calm_ms if self.calm_ms < 0 else self.calm_ms
         self.me = self.plan.node_id
         self.peers = frozenset(peer.node_id for peer in self.plan.peers)
 
@@ -87,7 +92,7 @@ class Node:
     def take_over_epoch(self, plan: NodePlan, orders: Sequence[Sequence[int]]) -> None:
         """The rules of another epoch are loaded over these, and peers.nft after them."""
         self.swap(plan, orders, ())
-        flushed = ("alive", "fenced", "abreast", "settled", "company")
+        flushed = ("alive", "fenced", "abreast", "settled", "fresh", "calm", "company")
         self.ends = {key: end for key, end in self.ends.items() if key[0] not in flushed}
         self.assume_peers()
         self.add("announcing", self.me)
@@ -95,7 +100,7 @@ class Node:
     def swap(self, plan: NodePlan, orders: Sequence[Sequence[int]], before: Sequence[Sequence[int]]) -> None:
         """Rules of the same epoch are loaded over these: the sets stay."""
         self.plan, self.orders, self.before = plan, orders, before
-        self.delete("behind", self.me)
+        self.ends = {key: end for key, end in self.ends.items() if key[0] not in ("behind", "calm", "fresh")}
         self.delete("switched", LINK)
         self.__post_init__()
 
@@ -114,7 +119,7 @@ class Node:
         if self.holds("fenced", self.me):
             priority = GOODBYE
         if self.holds("pending", self.me):
-            self.add("switched", LINK)
+            self.switch_over()
             self.delete("pending", self.me)
         said = Heartbeat(self.me, priority, self.plan.epoch, self.plan.serial, self.holds("switched", LINK))
         if priority == GOODBYE:
@@ -130,6 +135,7 @@ class Node:
 
     def say_drain(self, said: Heartbeat) -> Heartbeat:
         self.delete("settled", self.me)
+        self.no_calm(self.me)
         self.update("draining", self.me, self.plan.leases.own_ms)
         self.delete("alive", self.me)
         return Heartbeat(said.sender, DRAINS, said.epoch, said.serial, said.switched)
@@ -139,19 +145,36 @@ class Node:
         own_ms = self.plan.leases.own_ms
         if not self.holds("alive", self.me):
             self.come_anew()
-        if self.holds("company", self.me) and not self.holds("joining", self.me):
+        is_steady = self.has_company and not self.holds("joining", self.me) and not self.holds("moving", LINK)
+        if is_steady:
             self.update("settled", self.me, own_ms)
+        if (is_steady or not self.plan.preserves) and (not self.before or self.holds("switched", LINK)):
+            self.look_around()
         if self.holds("alive", self.me):
             self.delete("draining", self.me)
         self.update("alive", self.me, own_ms)
 
+    def look_around(self) -> None:
+        if self.calm_ms and all(self.holds("fresh", peer) for peer in self.peers):
+            self.update("calm", LINK, self.calm_ms)
+
+    def no_calm(self, node: int) -> None:
+        self.delete("fresh", node)
+        self.delete("calm", LINK)
+
+    def switch_over(self) -> None:
+        self.update("moving", LINK, self.plan.keep_s * 1000)
+        self.add("switched", LINK)
+
     def stand_down(self) -> None:
+        self.no_calm(self.me)
         for name in ("settled", "alive", "draining"):
             self.delete(name, self.me)
 
     def come_anew(self) -> None:
         self.update("joining", self.me, self.plan.keep_s * 1000)
         self.delete("settled", self.me)
+        self.no_calm(self.me)
         self.delete("reached", LINK)
 
     # --- heartbeats in ------------------------------------------------------------------------------
@@ -166,9 +189,11 @@ class Node:
             self.heard(heard)
 
     def heard(self, heard: Heartbeat) -> None:
-        if self.before and heard.switched and heard.serial >= self.plan.switch:
-            self.add("switched", LINK)
+        is_of_switch = self.before and heard.switched and heard.serial >= self.plan.switch
+        if is_of_switch and not self.holds("switched", LINK):
+            self.switch_over()
         if heard.priority == GOODBYE:
+            self.no_calm(heard.sender)
             for name in ("settled", "alive", "draining"):
                 self.delete(name, heard.sender)
         elif heard.priority == DRAINS:
@@ -178,6 +203,7 @@ class Node:
 
     def drains(self, heard: Heartbeat) -> None:
         self.delete("settled", heard.sender)
+        self.no_calm(heard.sender)
         self.update("draining", heard.sender, self.plan.leases.peer_ms)
         self.delete("alive", heard.sender)
         self.renewed(heard)
@@ -188,8 +214,11 @@ class Node:
             self.delete("draining", sender)
         else:
             self.update("hosting", sender, self.plan.keep_s * 1000)
-        if not self.holds("hosting", sender):
+        is_kept_out = self.holds("hosting", sender) or self.holds("moving", LINK)
+        if not is_kept_out:
             self.update("settled", sender, peer_ms)
+        if not self.plan.preserves or not is_kept_out:
+            self.update("fresh", sender, self.calm_ms)
         self.update("alive", sender, peer_ms)
         self.renewed(heard)
 
@@ -229,6 +258,15 @@ class Node:
         has_switched = not self.before or self.holds("switched", LINK)
         order = (self.orders if has_switched else self.before)[bucket]
         known = [node for node in order if node == self.me or node in self.peers]
+        answer = self.walk(known)
+        if not self.holds("calm", LINK):
+            return answer
+        if answer != (known[0] == self.me):
+            self.disputes.append(self.now)
+        return known[0] == self.me
+
+    def walk(self, known: Sequence[int]) -> bool:
+        """The long way: the first node of the order that is alive."""
         if self.plan.preserves and self.holds("settled", known[0]):
             return known[0] == self.me
         owner = next((node for node in known if self.holds("alive", node)), None)
