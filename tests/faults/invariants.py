@@ -159,10 +159,29 @@ class Judge:
                 strange = "and nothing happened to its node"
                 yield self._violation(hole.asked_s[0], "served", self._told(hole, strange))
                 continue
-            late = [at for at in hole.asked_s if not any(_within(at, cause.span) for cause in causes)]
+            covered = [cause.span for cause in causes]
+            late = [at for at in hole.asked_s if not _within(at, covered) and not self._is_deserted(at)]
             if late:
                 why = f"also after a lease: {', '.join(dict.fromkeys(cause.name for cause in causes))}"
                 yield self._violation(late[0], "served", self._told(hole, why))
+
+    def _is_deserted(self, at_s: float) -> bool:
+        """Whether every node was away: a busy machine ends faults later than planned."""
+        return bool(self.seen.left) and all(
+            _within(at_s, self._away.get(node, ())) for node in self.seen.left
+        )
+
+    @cached_property
+    def _away(self) -> dict[str, list[Span]]:
+        """When each node may have served nobody."""
+        over = {item.fault: item.done_s for item in self.seen.happened if item.word == item.fault.end}
+        away: dict[str, list[Span]] = {}
+        for item in self.seen.happened:
+            if KINDS[item.fault.kind].away and item.word == str(item.fault):
+                end_s = over.get(item.fault, self.seen.calm_s) if item.fault.end else item.done_s
+                for node in item.fault.nodes:
+                    away.setdefault(node, []).append(self._after(item.at_s, end_s))
+        return away
 
     def _told(self, hole: Hole, why: str) -> str:
         first, last = hole.asked_s[0], hole.asked_s[-1]
@@ -254,5 +273,5 @@ def merged(spans: Iterable[Span]) -> list[Span]:
     return apart
 
 
-def _within(at_s: float, span: Span) -> bool:
-    return span.start_s <= at_s <= span.end_s
+def _within(at_s: float, spans: Iterable[Span]) -> bool:
+    return any(span.start_s <= at_s <= span.end_s for span in spans)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -86,7 +87,7 @@ class Run:
         at_s, failed = time.monotonic(), ""
         try:
             (self.hands.begin if begins else self.hands.end)(fault)
-        except (OperationError, AssertionError, OSError) as error:
+        except (OperationError, AssertionError, OSError, subprocess.SubprocessError) as error:
             failed = " ".join(str(error).split())[:300] or type(error).__name__
         happened = Happened(fault, word, at_s, time.monotonic(), failed)
         took = f"  (took {happened.done_s - at_s:.1f} s)" if happened.done_s - at_s > 0.5 else ""

@@ -1,7 +1,7 @@
 """What happens to whom and when: a schedule, drawn from a seed. Pure: the same seed, the same schedule.
 
-A node has one fault of its own at a time; what happens to heartbeats on their way comes on top. At least one
-node on the client's side always keeps out of it: with nobody left there is nothing to find out.
+A node can have several faults at a time, but one of each kind, and its keepalived is stopped in one way at a
+time. At least one node on the client's side always keeps out of it: otherwise there is nothing to find.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 #: after its end a fault's nodes are left alone for so long: they return
 REST_S = 1.5
 MOST_NODES = 8
-LONGEST_S = 86400
+LONGEST_S = 3600
 #: of how many nodes a fault is, if not of one
 COUNTS = {"one-way": 2, "swap": 0, "ask": 0}
 _FIRST_S = 0.5
@@ -25,7 +25,7 @@ _TRIES = 50
 class Kind:
     """A fault: what its begin and its end are called, how long it lasts, and how much of it there is.
 
-    ``away``: its nodes may serve nobody meanwhile. ``own``: a node has only one such at a time. ``costs``:
+    ``away``: its nodes may serve nobody meanwhile. ``halts``: it stops keepalived. ``costs``:
     packets may be lost when it begins or ends; of what happens to heartbeats only their absence costs any.
     """
 
@@ -35,38 +35,35 @@ class Kind:
     amounts: tuple[float, ...] = (0.0,)
     unit: str = ""
     away: bool = False
-    own: bool = True
+    halts: bool = False
     costs: bool = True
     weight: int = 2
 
 
 KINDS: Mapping[str, Kind] = {
     "cut": Kind("cut", "mend", 5, (0, 1), away=True, weight=4),
-    "freeze": Kind("freeze", "thaw", 5, away=True, weight=3),
-    "kill": Kind("kill -9", "restart", 3, away=True, weight=3),
-    "stop": Kind("stop", "start", 3, away=True),
+    "freeze": Kind("freeze", "thaw", 5, away=True, halts=True, weight=3),
+    "kill": Kind("kill -9", "restart", 3, away=True, halts=True, weight=3),
+    "stop": Kind("stop", "start", 3, away=True, halts=True),
     "flush": Kind("flush ruleset", "", 0, away=True, weight=3),
     "drain": Kind("drain", "undrain", 4, away=True),
     "memory": Kind("memory pressure", "memory free", 5, (4, 8, 16, 32), "MiB", away=True),
     "clock": Kind("clock jumps", "clock back", 4, (-86400, -60, -1, 1, 60, 86400, 3e8), "s", costs=False),
     "table": Kind("connection table full", "connection table free", 4, costs=False, weight=1),
-    "loss": Kind(
-        "heartbeats lost", "heartbeats not lost", 6, (1, 5, 10, 20, 30), "%", own=False, costs=False, weight=3
-    ),
+    "loss": Kind("heartbeats lost", "heartbeats not lost", 6, (1, 5, 10, 20, 30), "%", costs=False, weight=3),
     "delay": Kind(
         "heartbeats late",
         "heartbeats in time",
         6,
         (20, 100, 300, 600),
         "ms",
-        own=False,
         costs=False,
         weight=3,
     ),
-    "one-way": Kind("heartbeats one way", "heartbeats both ways", 5, own=False, costs=False, weight=3),
-    "split": Kind("switch split", "switch whole", 4, away=True, own=False),
-    "swap": Kind("swap", "", 0, own=False, costs=False, weight=1),
-    "ask": Kind("status", "", 0, own=False, costs=False, weight=2),
+    "one-way": Kind("heartbeats one way", "heartbeats both ways", 5, costs=False, weight=3),
+    "split": Kind("switch split", "switch whole", 4, away=True),
+    "swap": Kind("swap", "", 0, costs=False, weight=1),
+    "ask": Kind("status", "", 0, costs=False, weight=2),
 }
 #: how often the whole cluster is concerned, at least so far apart
 _APART_S = {"swap": 12.0, "ask": 5.0, "split": 3.0, "table": 15.0}
@@ -198,9 +195,9 @@ def _fits(fault: Fault, names: tuple[str, ...], faults: list[Fault]) -> bool:
 
 
 def _exclude(one: Fault, other: Fault) -> bool:
-    """Whether two faults at a time would be two of the same, or two of one node's own."""
-    both_own = KINDS[one.kind].own and KINDS[other.kind].own
-    return (both_own or one.kind == other.kind) and bool(set(one.nodes) & set(other.nodes))
+    """Whether two faults at a time would be the same twice, or would stop the same keepalived twice."""
+    both_halt = KINDS[one.kind].halts and KINDS[other.kind].halts
+    return (both_halt or one.kind == other.kind) and bool(set(one.nodes) & set(other.nodes))
 
 
 def moments(schedule: Schedule) -> Iterator[tuple[float, Fault, bool]]:

@@ -116,6 +116,14 @@ def test_a_hole_of_another_node_than_the_one_that_was_cut() -> None:
     assert broken(unanswered(3.0, 3.3, others)) == {"served"}
 
 
+def test_a_hole_while_every_node_is_away() -> None:
+    faults = [Fault("cut", 3, 7, (node,)) for node in ("n1", "n2")]
+    begun = tuple(Happened(fault, str(fault), START_S + 3, START_S + 3) for fault in faults)
+    over = tuple(Happened(fault, fault.end, START_S + 7, START_S + 7) for fault in faults)
+    assert broken(unanswered(3.0, 7.5, replace(WELL, happened=(*begun, *over)))) == set()
+    assert broken(unanswered(3.0, 7.5, replace(WELL, happened=(begun[0], over[0])))) == {"served"}
+
+
 def test_a_probe_that_never_left_counts_as_lost() -> None:
     lines = ["Q 1.0 1 0", "A 1.0 1 0 n1", "Q 1.2 1 2", "A 1.2 1 2 n1", "end 0"]
     (one, two, three) = read_tap(lines, 0.1).sources[1]

@@ -37,10 +37,10 @@ def test_somebody_is_left_at_any_moment(schedule: Schedule) -> None:
 
 
 @given(SCHEDULES)
-def test_a_node_has_one_fault_of_its_own_at_a_time(schedule: Schedule) -> None:
-    own = [fault for fault in schedule.faults if KINDS[fault.kind].own]
-    for number, fault in enumerate(own):
-        for later in own[number + 1 :]:
+def test_a_keepalived_is_stopped_in_one_way_at_a_time(schedule: Schedule) -> None:
+    halts = [fault for fault in schedule.faults if KINDS[fault.kind].halts]
+    for number, fault in enumerate(halts):
+        for later in halts[number + 1 :]:
             assert not set(fault.nodes) & set(later.nodes) or fault.end_s < later.start_s
 
 
