@@ -64,7 +64,8 @@ class Witness:
 
 def _start(cpu: int) -> subprocess.Popen[str]:
     argv = ["/usr/bin/python3", "-I", "-S", "-E", str(_NAPS), str(cpu)]
-    return subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    pipe = subprocess.PIPE  # in a session of its own: a Ctrl-C is for who asked
+    return subprocess.Popen(argv, stdin=pipe, stdout=pipe, text=True, start_new_session=True)
 
 
 def _asked(process: subprocess.Popen[str]) -> Iterator[Span]:

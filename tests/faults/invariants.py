@@ -52,9 +52,13 @@ class Cause(NamedTuple):
 
 
 class Hole(NamedTuple):
-    """Probes of a source in a row that nobody answered, and who did before and after."""
+    """Probes of a source in a row that nobody answered, and who did before and after.
+
+    It began with the first lost one; ``asked_s`` are those that no stall excuses.
+    """
 
     source: int
+    began_s: float
     asked_s: tuple[float, ...]
     around: frozenset[str]
 
@@ -132,7 +136,9 @@ class Judge:
         return tuple(sorted((*happened, *heard), key=lambda cause: cause.span))
 
     def _cause(self, item: Happened) -> Cause:
-        return Cause(item.word, frozenset(item.fault.nodes), self._after(item.at_s, item.done_s))
+        # Whether the rules are back is asked for long after they are.
+        done_s = item.at_s if item.fault.kind == "flush" else item.done_s
+        return Cause(item.word, frozenset(item.fault.nodes), self._after(item.at_s, done_s))
 
     def _after(self, at_s: float, done_s: float) -> Span:
         """From what happened until one lease later; heartbeats that are late then make it later."""
@@ -190,7 +196,7 @@ class Judge:
 
     def causes_of(self, hole: Hole) -> tuple[Cause, ...]:
         """What may have made a hole; nothing, if none of it concerns the nodes that had or got the source."""
-        first, last = hole.asked_s[0], hole.asked_s[-1]
+        first, last = hole.began_s, hole.asked_s[-1]
         meanwhile = [
             cause for cause in self.causes if cause.span.start_s <= last and first <= cause.span.end_s
         ]
@@ -206,7 +212,7 @@ class Judge:
                     asked = tuple(probe.asked_s for probe in run if not self._is_excused(probe.asked_s))
                     after = following[0].nodes if following else ()
                     if asked:
-                        yield Hole(source, asked, frozenset((*served, *after)))
+                        yield Hole(source, run[0].asked_s, asked, frozenset((*served, *after)))
                 else:
                     served = run[-1].nodes
 
