@@ -252,7 +252,14 @@ is_intact() {
 
 # Peers count as alive for one lease: a node that knows nothing must not claim everything.
 load_boot() {
-    { printf 'include "%s/boot.nft"\n' "$HERE" && lasting_elements; } | load -f - || return 1
+    load_boot_rules || return 1
+    remember_boot
+}
+
+load_boot_rules() { { printf 'include "%s/boot.nft"\n' "$HERE" && lasting_elements; } | load -f -; }
+
+# Counters begin anew.
+remember_boot() {
     rm -f "$RUN/at_once"
     remember
 }
@@ -326,7 +333,7 @@ delete_old_objects() {
 heal() {
     note "ruleset $1: loading it again"
     [ "$1" != missing ] || ip link set dev "$DEVICE" down 2>/dev/null || :
-    if ! load_boot; then
+    if ! load_boot_rules || ! { raise_device; remember_boot; }; then
         ip link set dev "$DEVICE" down 2>/dev/null || :
         note "the ruleset does not load, or $RUN is full: addresses are down until that is mended"
         return 1
@@ -334,6 +341,10 @@ heal() {
     ensure_device
     note "ruleset is whole again"
 }
+
+# From its rules on a node's heartbeats count: whoever stood in for it stops, so its addresses come at once, before
+# anything else is looked at.
+raise_device() { ! has_inner_mac || ip link set dev "$DEVICE" up || :; }
 
 # --- link and addresses ----------------------------------------------------------------------------
 
