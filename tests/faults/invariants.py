@@ -136,9 +136,7 @@ class Judge:
         return tuple(sorted((*happened, *heard), key=lambda cause: cause.span))
 
     def _cause(self, item: Happened) -> Cause:
-        # Whether the rules are back is asked for long after they are.
-        done_s = item.at_s if item.fault.kind == "flush" else item.done_s
-        return Cause(item.word, frozenset(item.fault.nodes), self._after(item.at_s, done_s))
+        return Cause(item.word, frozenset(item.fault.nodes), self._after(item.at_s, item.done_s))
 
     def _after(self, at_s: float, done_s: float) -> Span:
         """From what happened until one lease later; heartbeats that are late then make it later."""
@@ -165,11 +163,28 @@ class Judge:
                 strange = "and nothing happened to its node"
                 yield self._violation(hole.asked_s[0], "served", self._told(hole, strange))
                 continue
-            covered = [cause.span for cause in causes]
-            late = [at for at in hole.asked_s if not _within(at, covered) and not self._is_deserted(at)]
+            late = [
+                at for at in hole.asked_s if not self._is_covered(at, causes) and not self._is_deserted(at)
+            ]
             if late:
                 why = f"also after a lease: {', '.join(dict.fromkeys(cause.name for cause in causes))}"
                 yield self._violation(late[0], "served", self._told(hole, why))
+
+    def _is_covered(self, at_s: float, causes: Iterable[Cause]) -> bool:
+        """Whether one of these explains a loss: a machine that was busy in between makes the slack longer."""
+        return any(
+            cause.span.start_s <= at_s <= cause.span.end_s + self._busy_s(cause.span.start_s, at_s)
+            for cause in causes
+        )
+
+    def _busy_s(self, begin_s: float, end_s: float) -> float:
+        """For how long somebody waited for a CPU in this time, also for shorter than what is a stall."""
+        waits = (Span(max(wait.start_s, begin_s), min(wait.end_s, end_s)) for wait in self._waits)
+        return sum(wait.length_s for wait in waits if wait.length_s > 0)
+
+    @cached_property
+    def _waits(self) -> list[Span]:
+        return merged(self.seen.stalls)
 
     def _is_deserted(self, at_s: float) -> bool:
         """Whether every node was away: a busy machine ends faults later than planned."""
