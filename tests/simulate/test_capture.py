@@ -237,6 +237,12 @@ def test_a_record_that_cannot_be_believed_ends_the_reading() -> None:
     assert (found.packets, found.told) == (3, [(f"record 4, byte {24 + 3 * ONE}", text)])
 
 
+def test_interfaces_without_end_end_the_reading() -> None:
+    found = reading(section("<") + interface("<") * 5000 + enhanced("<", FRAME4))
+    ((_, text),) = found.told
+    assert text == "more than 4096 interfaces: broken, and so nothing after it is read"
+
+
 def test_a_pcapng_that_is_cut_off() -> None:
     data = ng("<", enhanced("<", FRAME4), enhanced("<", FRAME4))
     found = reading(data[:-10])

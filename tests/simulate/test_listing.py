@@ -85,6 +85,13 @@ def test_a_line_without_end_is_passed_over() -> None:
     assert (found.pairs, found.told) == ([FLOW] * 2, [("line 2", "longer than 65536 bytes")])
 
 
+def test_counts_that_cannot_be_are_not_added_up() -> None:
+    found = reading(f"{A},{V4},1,{2**48}\n".encode() * 40_000, piece=100_000)
+    ((_, text),) = found.told
+    assert "more than any traffic" in text
+    assert 0 < found.octets <= 2**62
+
+
 @pytest.mark.parametrize("piece", [1, 13, 500])
 def test_the_size_of_the_pieces_makes_no_difference(piece: int) -> None:
     lines = "".join(f"198.51.100.{number},{V4},{number}\n" for number in range(256))

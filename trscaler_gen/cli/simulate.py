@@ -163,7 +163,7 @@ def _count(path: Path, lock: Lock, wanted: Wanted, log: ReadLog) -> Tallied:
 def _open(path: Path) -> BinaryIO:
     """Unbuffered: what reads it asks for large pieces."""
     if str(path) == "-":
-        return os.fdopen(os.dup(sys.stdin.fileno()), "rb", buffering=0)
+        return os.fdopen(os.dup(0), "rb", buffering=0)
     return path.open("rb", buffering=0)
 
 

@@ -254,14 +254,17 @@ def choose(pairs: Words, to_mac: Flags, wanted: Wanted, log: ReadLog) -> Flags:
     half = pairs.shape[1] // 2
     known = wanted.words(4 if half == 1 else 6)
     mine = to_mac | _is_one_of(pairs[:, half:], known) | wanted.everything
-    answers = ~mine & _is_one_of(pairs[:, :half], known)
-    log.skip(ANSWERS, int(answers.sum()))
-    log.skip(NOT_OURS, int((~mine & ~answers).sum()))
+    others = pairs[~mine]
+    answers = int(_is_one_of(others[:, :half], known).sum())
+    log.skip(ANSWERS, answers)
+    log.skip(NOT_OURS, len(others) - answers)
     return mine
 
 
 def _is_one_of(addresses: Words, known: Sequence[Words]) -> Flags:
     found = np.zeros(len(addresses), bool)
+    if known and len(known[0]) == 1:
+        return np.isin(addresses[:, 0], known)
     for address in known:
         found |= (addresses == address).all(axis=1)
     return found

@@ -32,13 +32,15 @@ _NAMES = {
 _SEPARATORS = ",;\t|"
 _LONGEST_LINE = 65536
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-_HIGHEST = 2**53
+#: of one line, and of all lines: sums are kept in 64 bits
+_HIGHEST, _HIGHEST_SUM = 2**48, 2.0**62
 _MOST_REMEMBERED = 65536
 
 
 def read_listing(source: Source, wanted: Wanted, log: ReadLog) -> Iterator[Block]:
     """All lines of the list; those that cannot be read are in the log."""
     columns: _Columns | None = None
+    counted = 0.0
     for number, lines in _batches(source, log):
         if columns is None:
             first = next((at for at, line in enumerate(lines) if _has_content(line)), None)
@@ -48,7 +50,14 @@ def read_listing(source: Source, wanted: Wanted, log: ReadLog) -> Iterator[Block
             if columns is None:
                 return
             number, lines = number + first + is_header, lines[first + is_header :]
-        yield from _Rows(columns, log).read(number, lines).blocks(wanted, log)
+        rows = _Rows(columns, log).read(number, lines)
+        counted += rows.most
+        if counted > _HIGHEST_SUM:
+            log.problem(
+                f"line {number}", "the counts add up to more than any traffic; nothing after it is read"
+            )
+            return
+        yield from rows.blocks(wanted, log)
 
 
 def _has_content(line: str) -> bool:
@@ -183,6 +192,11 @@ class _Rows:
         if packed is None:
             raise ValueError(f"{quoted(text)} is not an address")
         return packed
+
+    @property
+    def most(self) -> float:
+        """The larger of all packets and all bytes."""
+        return float(max(sum(map(sum, counts.values())) for counts in (self.packets, self.octets)))
 
     def blocks(self, wanted: Wanted, log: ReadLog) -> Iterator[Block]:
         """What of the rows is the cluster's."""

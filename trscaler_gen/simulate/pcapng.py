@@ -27,6 +27,8 @@ _SHORTEST = {_SECTION: 28, _INTERFACE: 20, _OBSOLETE: 32, _SIMPLE: 16, _ENHANCED
 _DATA_AT = {_OBSOLETE: 28, _SIMPLE: 12, _ENHANCED: 28}
 _CLOCK_RESOLUTION = 9
 _BARE = 12
+#: of one section; each of them is looked up for each block of frames
+_MOST_INTERFACES = 4096
 #: 292 years: what 64 bits hold of a time that says it is later
 _LATEST_NS = 2.0**63 - 1024
 
@@ -117,6 +119,9 @@ class _Reader:
             self._section = _Section(_ORDERS[block[8:12]])
             return
         section = self._section
+        if len(section.links) == _MOST_INTERFACES:
+            self._break(f"more than {_MOST_INTERFACES} interfaces")
+            return
         link_type, _, limit = struct.unpack_from(f"{section.order}HHI", block, 8)
         section.links.append(link_type)
         section.limits.append(limit or LONGEST)

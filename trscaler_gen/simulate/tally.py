@@ -33,7 +33,7 @@ HEAVY = 1 << 16
 _MERGE = 1 << 16
 _CHUNK = 1 << 14
 #: clients that are looked at for each measure
-_TOP = 50
+_TOP = 20
 _PACKETS, _OCTETS = 0, 1
 
 Prints = NDArray[np.uint64]
