@@ -71,8 +71,14 @@ def _shown(schedule: Schedule) -> tuple[Violation, ...]:
 
 def _run(schedule: Schedule, output: Path) -> tuple[Violation, ...]:
     head = f"seed {schedule.seed}: {len(schedule.faults)} faults in {schedule.seconds:g} s against "
-    print(head + f"{schedule.nodes} nodes, probes over IPv{schedule.family}", flush=True)
-    with tempfile.TemporaryDirectory() as folder, cluster_for(schedule.nodes, Path(folder)) as cluster:
+    print(
+        head + f"{schedule.nodes} nodes ({schedule.connections}), probes over IPv{schedule.family}",
+        flush=True,
+    )
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        cluster_for(schedule.nodes, Path(folder), schedule.connections) as cluster,
+    ):
         seen = perform(cluster, schedule, Path(folder), lambda line: print(line, flush=True))
     judge = Judge(seen)
     violations = judge.violations()

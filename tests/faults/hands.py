@@ -119,10 +119,17 @@ class Hands:
     # --- a node's own ---------------------------------------------------------------------------
 
     def _begin_cut(self, fault: Fault) -> None:
-        self.lab.cut(fault.nodes[0], silent=bool(fault.amount))
+        """Without a sign: by rules, for heartbeats that are late pass by the switch's own port states."""
+        if fault.amount:
+            self._on_the_way(fault, begins=True)
+        else:
+            self.lab.cut(fault.nodes[0])
 
     def _end_cut(self, fault: Fault) -> None:
-        self.lab.mend(fault.nodes[0])
+        if fault.amount:
+            self._on_the_way(fault, begins=False)
+        else:
+            self.lab.mend(fault.nodes[0])
 
     def _begin_freeze(self, fault: Fault) -> None:
         self.sh(fault.nodes[0], f"kill -STOP {DAEMONS} || :")

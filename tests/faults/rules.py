@@ -41,6 +41,8 @@ def _leaving(name: str, port: Port, ports: Mapping[str, Port], client: str, faul
 
 def _rules_of(fault: Fault, name: str, ports: Mapping[str, Port], client: str) -> list[str]:
     """What a fault does to frames that go to this node."""
+    if fault.kind == "cut":
+        return ["drop"] if name in fault.nodes else [f"ether saddr {ports[fault.nodes[0]].mac} drop"]
     if fault.kind == "loss" and name != client:
         sender = f"{_HEARTBEAT} ip saddr {ports[fault.nodes[0]].address}"
         return [f"{sender} numgen random mod 100 < {fault.amount:.0f} drop"]

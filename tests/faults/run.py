@@ -190,12 +190,14 @@ def tapped(cluster: Cluster, hands: Hands, path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def cluster_for(nodes: int, folder: Path, name: str = "faults-random") -> Iterator[Cluster]:
+def cluster_for(
+    nodes: int, folder: Path, connections: str = "preserve", name: str = "faults-random"
+) -> Iterator[Cluster]:
     """A cluster whose nodes' clocks can be set; it is gone at the end, whatever happens."""
     library = make_clock(folder)
     directory = Path("/run/trscaler-gen") / f"test-{name}-{os.getpid()}"
     path = folder / "cluster.yaml"
-    path.write_text(inventory_text(directory, nodes=nodes))
+    path.write_text(inventory_text(directory, nodes=nodes, connections=connections))
     with Lab.up(load_inventory(path), directory) as lab:
         install_clock(lab, library)
         cluster = Cluster(lab, path)

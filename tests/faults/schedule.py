@@ -7,7 +7,7 @@ time. At least one node on the client's side always keeps out of it: otherwise t
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from random import Random
 from typing import Any
 
@@ -17,7 +17,9 @@ MOST_NODES = 8
 LONGEST_S = 3600
 #: of how many nodes a fault is, if not of one
 COUNTS = {"one-way": 2, "swap": 0, "ask": 0}
+CONNECTIONS = ("preserve", "hash-only")
 _FIRST_S = 0.5
+_PAUSES_S = (1.6, 6.0)
 _TRIES = 50
 
 
@@ -93,18 +95,22 @@ class Fault:
 
 @dataclass(frozen=True)
 class Schedule:
-    """All faults of a run, by their begin; how many nodes there are, and the probes' family (4 or 6)."""
+    """All faults of a run, by their begin; against how many nodes; the probes' family (4 or 6).
+
+    ``connections`` is the inventory's: with "hash-only" nodes that have returned are like all others at once.
+    """
 
     seed: int
     seconds: float
     nodes: int
     family: int
+    connections: str
     faults: tuple[Fault, ...]
 
     def prefix(self, until_s: float) -> Schedule:
         """What had begun by then; it ends two seconds later."""
         kept = tuple(fault for fault in self.faults if fault.start_s <= until_s)
-        return Schedule(self.seed, min(self.seconds, until_s + 2), self.nodes, self.family, kept)
+        return replace(self, seconds=min(self.seconds, until_s + 2), faults=kept)
 
     def as_json(self) -> dict[str, Any]:
         """All of it, as json.dumps takes it."""
@@ -127,6 +133,8 @@ def _require(schedule: Schedule) -> None:
         3 <= schedule.nodes <= MOST_NODES and schedule.family in (4, 6) and 0 < schedule.seconds <= LONGEST_S
     ):
         raise ValueError(f"not a schedule: 3 to {MOST_NODES} nodes, family 4 or 6, up to {LONGEST_S} s")
+    if schedule.connections not in CONNECTIONS:
+        raise ValueError(f"not a schedule: connections {schedule.connections}")
     names = set(node_names(schedule.nodes))
     for fault in schedule.faults:
         if fault.kind not in KINDS or not set(fault.nodes) <= names or not _is_count(fault):
@@ -148,9 +156,10 @@ def node_names(count: int) -> tuple[str, ...]:
 
 
 def draw(seed: int, seconds: float, nodes: int, kinds: Iterable[str] = KINDS) -> Schedule:
-    """A schedule of faults of these kinds, one begins every second or so."""
+    """A schedule of faults of these kinds: one every second or so, or with time to settle in between."""
     random = Random(seed)
-    family = random.choice((4, 6))
+    family, connections = random.choice((4, 6)), random.choice(CONNECTIONS)
+    longest_pause_s = random.choice(_PAUSES_S)
     chosen = [name for name in KINDS if name in set(kinds)]
     faults: list[Fault] = []
     at_s = _FIRST_S
@@ -158,8 +167,8 @@ def draw(seed: int, seconds: float, nodes: int, kinds: Iterable[str] = KINDS) ->
         fault = _drawn(random, chosen, node_names(nodes), at_s, seconds, faults)
         if fault:
             faults.append(fault)
-        at_s += random.uniform(0.1, 1.6)
-    return Schedule(seed, seconds, nodes, family, tuple(faults))
+        at_s += random.uniform(0.1, longest_pause_s)
+    return Schedule(seed, seconds, nodes, family, connections, tuple(faults))
 
 
 def _drawn(

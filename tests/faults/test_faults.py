@@ -25,7 +25,7 @@ RETURN_S = 10
 
 @pytest.fixture(scope="module")
 def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    with cluster_for(4, tmp_path_factory.mktemp("faults"), "faults") as cluster:
+    with cluster_for(4, tmp_path_factory.mktemp("faults")) as cluster:
         yield cluster
 
 
@@ -38,14 +38,21 @@ def cluster(town: Cluster) -> Cluster:
 def performed(cluster: Cluster, folder: Path, *faults: Fault) -> Evidence:
     """A schedule made by hand."""
     seconds = max(fault.end_s for fault in faults)
-    return perform(cluster, Schedule(0, seconds, 4, 4, faults), folder, applies=False, return_s=RETURN_S)
+    return perform(
+        cluster, Schedule(0, seconds, 4, 4, "preserve", faults), folder, applies=False, return_s=RETURN_S
+    )
 
 
-@pytest.mark.parametrize("seed", [1, 2])
-def test_invariants_hold_under_a_schedule_at_random(cluster: Cluster, tmp_path: Path, seed: int) -> None:
-    seen = perform(cluster, draw(seed, SECONDS, 4, QUICK), tmp_path)
+def test_invariants_hold_under_a_schedule_at_random(cluster: Cluster, tmp_path: Path) -> None:
+    seen = perform(cluster, draw(1, SECONDS, 4, QUICK), tmp_path)
     assert Judge(seen).violations() == ()
-    assert [item for item in seen.happened if item.failed] == []
+    assert len(seen.verdicts) > 0
+
+
+def test_invariants_hold_where_connections_do_not_matter(tmp_path: Path) -> None:
+    with cluster_for(3, tmp_path, "hash-only") as cluster:
+        seen = perform(cluster, draw(2, SECONDS, 3, QUICK), tmp_path)
+    assert Judge(seen).violations() == ()
 
 
 # --- clusters that are broken on purpose --------------------------------------------------------
@@ -83,7 +90,7 @@ def test_the_same_without_a_twin(cluster: Cluster, tmp_path: Path) -> None:
 def test_a_node_that_stays_away_is_told(
     cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stays = Schedule(0, 2, 4, 4, (Fault("cut", 1, 60, ("n2",)),))
+    stays = Schedule(0, 2, 4, 4, "preserve", (Fault("cut", 1, 60, ("n2",)),))
     monkeypatch.setattr("faults.run.moments", lambda schedule: [(1.0, schedule.faults[0], True)])
     try:
         seen = perform(cluster, stays, tmp_path, applies=False, return_s=3)
@@ -108,6 +115,8 @@ def test_heartbeats_are_lost_late_and_kept_from_each_half(cluster: Cluster, tmp_
         Fault("loss", 1, 5, ("n3",), 30),
         Fault("delay", 1, 5, ("n4",), 300),
         Fault("split", 6, 7, ("n1", "n4")),
+        Fault("delay", 8, 10, ("n2",), 100),
+        Fault("cut", 8.5, 10, ("n2",), 1),
     )
     start_s = seen.started_s
 
@@ -127,6 +136,7 @@ def test_heartbeats_are_lost_late_and_kept_from_each_half(cluster: Cluster, tmp_
     late = [at - max(sent for sent in left("n4", 0, 9) if sent <= at) for at in heard("n1", "n4", 1.6, 4.9)]
     assert max(late) > 0.05
     assert heard("n2", "n1", 6.3, 6.9) == [] == heard("n1", "n3", 6.3, 6.9)
+    assert heard("n1", "n2", 8.9, 9.9) == [] == heard("n2", "n1", 8.9, 9.9), "cut, though it would be late"
     assert len(heard("n4", "n1", 6.3, 6.9)) > 0 < len(heard("n3", "n2", 6.3, 6.9))
 
 
