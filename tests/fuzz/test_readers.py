@@ -6,6 +6,8 @@ import gzip
 import io
 import tarfile
 from collections.abc import Callable
+from contextlib import suppress
+from ipaddress import IPv4Address
 from typing import Any, cast
 
 import pytest
@@ -13,6 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trscaler_gen.deploy.node import read_files
+from trscaler_gen.deploy.recover import read_locks
+from trscaler_gen.deploy.rollback import _bundle
 from trscaler_gen.errors import InputError, NodeError
 from trscaler_gen.facts import Facts, parse_facts
 from trscaler_gen.history import merge, parse_node
@@ -24,6 +28,7 @@ from trscaler_gen.plan import load, save
 from trscaler_gen.simulate.blocks import ReadLog
 from trscaler_gen.simulate.decode import Wanted
 from trscaler_gen.simulate.reading import read_traffic
+from trscaler_gen.verdict import Member, judge
 
 from . import samples
 from .mutate import mutated
@@ -127,6 +132,21 @@ def test_facts(data: bytes) -> None:
     assert all(-1 <= number < 10**20 for number in numbers)
 
 
+@EXAMPLES
+@given(st.lists(mutated(samples.FACTS), min_size=1, max_size=3), st.booleans())
+def test_verdicts(said: list[bytes], has_lock: bool) -> None:
+    """Whatever nodes say: every bucket is counted, and nobody fails."""
+    lock = parse_lock(text(samples.lock()), "fuzz.lock") if has_lock else None
+    members = []
+    for number, data in enumerate(said, 1):
+        with suppress(ValueError):
+            facts = parse_facts(text(data))
+            members.append(Member(f"n{number}", IPv4Address(f"192.0.2.{number}"), facts, lock))
+    verdict = judge(members)
+    wrong = len(verdict.none) + sum(map(len, verdict.several.values())) + len(verdict.unknown)
+    assert verdict.one + wrong == verdict.buckets
+
+
 def test_a_number_of_many_digits_is_not_known() -> None:
     facts = parse_facts(text(samples.FACTS).replace("held=12", "held=" + "9" * 5000))
     assert facts.held == -1
@@ -163,6 +183,36 @@ def test_archives(data: bytes) -> None:
         assert error.node == "n1"
     else:
         assert sum(map(len, files.values())) <= len(data)
+
+
+@EXAMPLES
+@given(mutated(b"# MANIFEST\n" + b"a" * 64 + b"  lock\n"))
+def test_manifests(data: bytes) -> None:
+    """What a generation of a node consists of, as that node says: only what is there."""
+    bundle = _bundle("n1", cast(Any, Reply(packed({"MANIFEST": data, "lock": b"x"}))), "web", "abcdefabcdef")
+    assert set(bundle.files) <= {"MANIFEST", "lock"}
+
+
+@EXAMPLES
+@given(mutated(samples.lock()), mutated(samples.archive()), st.booleans())
+def test_locks_of_nodes(lock: bytes, archive: bytes, is_archive_spoilt: bool) -> None:
+    data = archive if is_archive_spoilt else packed({"generations/abcdefabcdef/lock": lock})
+    with suppress(NodeError):
+        read_locks("n1", cast(Any, Reply(data)), "golden")
+
+
+def packed(files: dict[str, bytes]) -> bytes:
+    """An archive of these files, and of the link that says which generation is current."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as tar:
+        link = tarfile.TarInfo("current")
+        link.type, link.linkname = tarfile.SYMTYPE, "generations/abcdefabcdef"
+        tar.addfile(link)
+        for name, content in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+    return buffer.getvalue()
 
 
 @pytest.mark.parametrize("pack", [gzip.compress], ids=["gzip"])
