@@ -74,7 +74,7 @@ class Alternative:
     """The same traffic hashed otherwise.
 
     ``name``: "hash.input: source", "median of 32 other seeds", "best of 32 other seeds". ``worst`` as in a
-    scenario; ``better``: it would be so by more than chance explains.
+    scenario; ``better``: its fullest node would have at most nine tenths of what it has now.
     """
 
     name: str
