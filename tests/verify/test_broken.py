@@ -119,6 +119,22 @@ def test_fast_path_for_who_is_not_settled(compiled: Compiled, tmp_path: Path) ->
     assert {"TCP data of an unknown connection over IPv4"} <= {fault.packets for fault in found}
 
 
+def test_short_way_that_gives_a_bucket_away(compiled: Compiled) -> None:
+    changed = rulesets(compiled)
+    text = changed["n2"].decode()
+    assert ": goto ours" in text
+    changed["n2"] = text.replace(": goto ours", ": drop", 1).encode()
+    found = faults(compiled, changed)
+    assert {(fault.node, fault.state, fault.dead) for fault in found} == {("n2", "calm", ())}
+    assert len({fault.bucket for fault in found}) == 1
+
+
+def test_short_way_for_errors(compiled: Compiled, tmp_path: Path) -> None:
+    found = faults(compiled, broken(compiled, tmp_path, {"ip protocol != 1 counter": "counter"}, ["n1"]))
+    assert {fault.state for fault in found} == {"calm"}
+    assert all("ICMP" in fault.packets or "echo" in fault.packets for fault in found)
+
+
 def test_switched_map_of_the_wrong_placement(tmp_path: Path) -> None:
     compiled = switching(tmp_path)
     change = {'decide(input, "first", "walk") -': 'decide(input, "first_before", "walk_before") -'}

@@ -235,8 +235,8 @@ class Machine:
     ) -> list[Lanes]:
         values, valid = self._value(statement.key, lanes)
         back: list[Lanes] = []
-        for value, verdict in statement.verdicts:
-            is_it = valid & (values == np.uint64(self._number(value)))
+        for verdict, numbers in statement.verdicts:
+            is_it = valid & _among(values, [self._number(number) for number in numbers])
             some, lanes = lanes.divide(is_it)
             values, valid = values[~is_it], valid[~is_it]
             if some.count:
@@ -284,8 +284,9 @@ class Machine:
     def _match(self, statement: Match, lanes: Lanes) -> tuple[Lanes, list[Lanes]]:
         if isinstance(statement.right, InSet):
             return self._match_set(statement.left, statement.right.name, lanes, wanted=statement.op == "==")
-        if isinstance(statement.left, Payload) and statement.left.place.bits > 64:
-            holds, valid = self._compare_wide(statement.left, statement.right, lanes)
+        left = statement.left.of if isinstance(statement.left, Masked) else statement.left
+        if isinstance(left, Payload) and left.place.bits > 64:
+            holds, valid = self._compare_wide(left, statement.left, statement.right, lanes)
         else:
             values, valid = self._value(statement.left, lanes)
             holds = self._compare("==" if statement.op == "!=" else statement.op, values, statement.right)
@@ -308,16 +309,22 @@ class Machine:
         result: Flags = compare(values, value)
         return result
 
-    def _compare_wide(self, left: Payload, right: Values, lanes: Lanes) -> tuple[Flags, Flags]:
+    def _compare_wide(
+        self, payload: Payload, left: Expression, right: Values, lanes: Lanes
+    ) -> tuple[Flags, Flags]:
         """Compare more than 64 bits, for which there are no arrays of numbers."""
-        rows, valid = self.frames.bytes_at(left.place)
-        if left.needs is not None:
-            valid = valid & self._fulfilled(left.needs)
-        if right.ranges:
-            raise UnknownRule("a range of addresses of IPv6")
-        known = {int(value).to_bytes(left.place.bits // 8, "big") for value in right.single}
-        holds = np.fromiter((row.tobytes() in known for row in rows[lanes.frame]), bool, lanes.count)
-        return holds, valid[lanes.frame]
+        rows, valid = self.frames.bytes_at(payload.place)
+        if payload.needs is not None:
+            valid = valid & self._fulfilled(payload.needs)
+        if right.ranges or any(isinstance(key, Place) for key in lanes.traces):
+            raise UnknownRule("more than 64 bits, of a range or of a frame that was changed")
+        size = payload.place.bits // 8
+        if isinstance(left, Masked):
+            rows = rows & _octets(left.mask, size) ^ _octets(left.flip, size)
+        holds = np.zeros(self.frames.count, bool)
+        for value in right.single:
+            holds |= (rows == _octets(self._number(value), size)).all(axis=1)
+        return holds[lanes.frame], valid[lanes.frame]
 
     # Sets
 
@@ -326,6 +333,9 @@ class Machine:
     ) -> tuple[Lanes, list[Lanes]]:
         """Ask whether a set holds a value; packets are split where that is open."""
         keys, valid = self._value(left, lanes)
+        if isinstance(left, Payload):
+            # Part of a byte is looked up where it stands in it: nft shifts only constants.
+            keys = keys << np.uint64(-(left.place.offset + left.place.bits) % 8)
         on, over = lanes.divide(valid)
         keys = keys[valid]
         held, split = self._held(name, keys, on)
@@ -393,9 +403,9 @@ class Machine:
                 return lanes.state, sure
             case Payload():
                 return self._payload(expression, lanes)
-            case Masked(of, mask):
+            case Masked(of, mask, flip):
                 values, valid = self._value(of, lanes)
-                return values & np.uint64(mask), valid
+                return values & np.uint64(mask) ^ np.uint64(flip), valid
             case Hash():
                 return self._hash(expression, lanes)
             case Lookup():
@@ -614,6 +624,10 @@ def _among(values: Numbers, few: list[int]) -> Flags:
     for value in few:
         found |= values == np.uint64(value)
     return found
+
+
+def _octets(number: int, size: int) -> Bytes:
+    return np.frombuffer(number.to_bytes(size, "big"), np.uint8)
 
 
 def _overlap(one: Place, other: Place) -> bool:

@@ -119,9 +119,10 @@ def read_state(judged: Judged, cluster: Cluster, state: State) -> Reading:
     machine.memory = judged.memory["netdev"]
     everything = np.arange(cluster.traffic.frames.count)
     lanes = start(cluster.traffic.frames, everything)
-    if state.is_alone:
-        own = np.full(lanes.count, mask([judged.node_id]), np.uint64)
-        lanes = replace(lanes, yes=own, no=np.uint64(cluster.everybody) & ~own)
+    living = state.living(judged.node_id, cluster.everybody)
+    if living is not None:
+        yes = np.full(lanes.count, living, np.uint64)
+        lanes = replace(lanes, yes=yes, no=np.uint64(cluster.everybody) & ~yes)
     accepted = machine.run("ingress", lanes).accepted
     frame, lane = machine.spread(accepted)
     daddr, mark = _daddr(machine, accepted)[lane], accepted.mark[lane]
@@ -223,8 +224,9 @@ class _Court:
 
     def judge(self, claim: Claim, answers: Answers, does: str, does_not: str) -> Iterator[Fault]:
         """Yield a fault for each bucket with one; none is looked for where rules say what is claimed."""
-        if self.state.is_alone:
-            claim = claim.at(mask([self.judged.node_id]), self._everybody)
+        only = self.state.living(self.judged.node_id, self._everybody)
+        if only is not None:
+            claim = claim.at(only, self._everybody)
         allowed = _contained(answers, claim.allowed)
         for row in np.flatnonzero(~allowed):
             bucket = int(answers.bucket[row])

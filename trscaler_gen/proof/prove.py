@@ -87,7 +87,12 @@ def prove(
     first = plans[0]
     judged = {plan.node_id: _judged(plan, listings[plan.node]) for plan in plans}
     cluster = _cluster(plans, lock)
-    found = states(preserves=first.preserves, has_peers=len(plans) > 1, has_switch=bool(lock.before))
+    found = states(
+        preserves=first.preserves,
+        has_peers=len(plans) > 1,
+        has_switch=bool(lock.before),
+        has_calm=_has_calm(judged),
+    )
     verdicts: dict[int, NodeVerdict] = {}
     results = each(partial(judge_node, cluster, found), tuple(judged.values()))
     for one, verdict in zip(judged.values(), results, strict=True):
@@ -134,6 +139,11 @@ def judge_node(cluster: Cluster, found: Sequence[State], judged: Judged) -> Node
     return NodeVerdict(tuple(faults), kept.total(), answers)
 
 
+def _has_calm(judged: Mapping[int, Judged]) -> bool:
+    """Whether any node's rules know a state in which everybody is settled."""
+    return any("calm" in table.sets for one in judged.values() for table in one.tables)
+
+
 def _in_state(verdicts: Mapping[int, NodeVerdict], state: State) -> dict[int, Answers]:
     return {node_id: verdict.answers[state.label] for node_id, verdict in verdicts.items()}
 
@@ -144,7 +154,7 @@ def _first_new(cluster: Cluster) -> int:
 
 def _is_plain(state: State) -> bool:
     """Whether nothing but who is alive decides in a state."""
-    return state.is_switched and not state.is_alone and state.label.startswith("settled")
+    return state.is_switched and state.label.startswith("settled")
 
 
 def _judged(plan: NodePlan, listing: Any) -> Judged:

@@ -6,7 +6,7 @@ Whatever is not known here is an error that names it: rules that cannot be under
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import Any
 
@@ -70,10 +70,11 @@ class Hash:
 
 @dataclass(frozen=True)
 class Masked:
-    """Bitwise and with a constant."""
+    """Bitwise and with a constant, then exclusive or with another one."""
 
     of: Expression
     mask: int
+    flip: int = 0
 
 
 @dataclass(frozen=True)
@@ -124,10 +125,11 @@ class Verdict:
 
 @dataclass(frozen=True)
 class VerdictMap:
-    """The verdict that belongs to a value; none for another one."""
+    """The values that each verdict belongs to; none for another one. ``name`` is that of a map."""
 
     key: Expression
-    verdicts: tuple[tuple[Number, Verdict], ...]
+    verdicts: tuple[tuple[Verdict, tuple[Number, ...]], ...]
+    name: str = ""
 
 
 @dataclass(frozen=True)
@@ -243,10 +245,50 @@ def _table(items: Sequence[tuple[str, Json]], table: Json) -> Table:
         for kind, value in mine
         if kind == "chain"
     ]
-    sets = [_set(kind, value) for kind, value in mine if kind in ("set", "map")]
+    choices = {value["name"]: _choices(value) for kind, value in mine if _is_of_verdicts(kind, value)}
+    chains = [_with_choices(chain, choices) for chain in chains]
+    sets = [
+        _set(kind, value)
+        for kind, value in mine
+        if kind in ("set", "map") and not _is_of_verdicts(kind, value)
+    ]
     read = Table(family, name, {chain.name: chain for chain in chains}, {one.name: one for one in sets})
     _require_references(read)
     return read
+
+
+def _is_of_verdicts(kind: str, value: Json) -> bool:
+    return kind == "map" and value["map"] == "verdict"
+
+
+def _choices(value: Json) -> tuple[tuple[Verdict, tuple[Number, ...]], ...]:
+    """The elements of a named map of verdicts, which must not change."""
+    where = f"map {value['name']}"
+    if "constant" not in value.get("flags", []) or value["type"] not in TYPES:
+        raise UnknownRule(f"{where}: it may change, or has keys of a type that is not known here")
+    try:
+        return _verdicts(value.get("elem", []), TYPES[value["type"]])
+    except (UnknownWord, TypeError, ValueError) as error:
+        raise UnknownRule(f"{where}: an element cannot be read ({error})") from None
+
+
+def _with_choices(
+    chain: Chain, choices: Mapping[str, tuple[tuple[Verdict, tuple[Number, ...]], ...]]
+) -> Chain:
+    """A chain that has the elements of maps of verdicts in place of their names."""
+
+    def chosen(rule: Rule, statement: Statement) -> Statement:
+        if not isinstance(statement, VerdictMap) or not statement.name:
+            return statement
+        if statement.name not in choices:
+            raise UnknownRule(f"chain {chain.name}, rule {rule.number}: there is no {statement.name}")
+        return replace(statement, verdicts=choices[statement.name])
+
+    rules = tuple(
+        replace(rule, statements=tuple(chosen(rule, statement) for statement in rule.statements))
+        for rule in chain.rules
+    )
+    return replace(chain, rules=rules)
 
 
 def _require_references(table: Table) -> None:
@@ -274,7 +316,7 @@ def targets(statement: Statement) -> tuple[str, ...]:
     if isinstance(statement, Verdict):
         return (statement.target,) if statement.target else ()
     if isinstance(statement, VerdictMap):
-        return tuple(verdict.target for _, verdict in statement.verdicts if verdict.target)
+        return tuple(verdict.target for verdict, _ in statement.verdicts if verdict.target)
     return ()
 
 
@@ -400,15 +442,19 @@ def _verdict(kind: str, body: Json) -> Verdict:
 
 def _verdict_map(body: Json) -> VerdictMap:
     key, kind = _expression(body["key"])
-    if not isinstance(body["data"], dict):
-        raise UnknownWord("a named map of verdicts")
-    entries = []
-    for value, verdict in body["data"]["set"]:
+    if isinstance(body["data"], str):
+        return VerdictMap(key, (), body["data"].removeprefix("@"))
+    return VerdictMap(key, _verdicts(body["data"]["set"], kind))
+
+
+def _verdicts(entries: Json, kind: str) -> tuple[tuple[Verdict, tuple[Number, ...]], ...]:
+    found: dict[Verdict, list[Number]] = {}
+    for value, verdict in entries:
         ((word, target),) = verdict.items()
         if word not in _VERDICTS:
             raise UnknownWord(f'the verdict "{word}"')
-        entries.append((number_of(value, kind), _verdict(word, target)))
-    return VerdictMap(key, tuple(entries))
+        found.setdefault(_verdict(word, target), []).append(number_of(value, kind))
+    return tuple((verdict, tuple(values)) for verdict, values in found.items())
 
 
 def _mangle(body: Json) -> Mangle:
@@ -460,12 +506,21 @@ def _expression(item: Json) -> tuple[Expression, str]:
             return Concat(tuple(_expression(part)[0] for part in body)), "concatenation"
         case "jhash":
             return _hash(body), "number"
-        case "&":
-            of, kind = _expression(body[0])
-            return Masked(of, _int(_flags(body[1], kind), kind)), kind
+        case "&" | "^":
+            return _masked(word, body)
         case "map" if isinstance(body["data"], str):
             return Lookup(_expression(body["key"])[0], body["data"].removeprefix("@")), "number"
     raise UnknownWord(f'the expression "{word}" {body}')
+
+
+def _masked(word: str, body: Json) -> tuple[Expression, str]:
+    of, kind = _expression(body[0])
+    number = _int(_flags(body[1], kind), kind)
+    if word == "&":
+        return Masked(of, number), kind
+    if not isinstance(of, Masked) or of.flip:
+        raise UnknownWord("an exclusive or of something else than masked bits")
+    return replace(of, flip=number), kind
 
 
 def _payload(body: Json) -> tuple[Payload, str]:

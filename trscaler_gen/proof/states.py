@@ -7,7 +7,7 @@ that is not named here and whose elements may change is an error (see ``evaluate
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -43,6 +43,8 @@ _QUIET: Mapping[str, Content] = {
     "moving": NOTHING,
     "switched": NOTHING,
     "pending": NOTHING,
+    "fresh": NOTHING,
+    "calm": NOTHING,
     "unanswered": NOTHING,
 }
 
@@ -86,8 +88,8 @@ class Claims:
 class State:
     """A state of the cluster.
 
-    ``is_switched``: whether the newer of two placements is used. ``is_alone``: judged only for a node that is
-    the only one alive.
+    ``is_switched``: whether the newer of two placements is used. A state ``is_alone`` is judged only for a
+    node that is the only one alive, and one that ``is_full`` only for all nodes alive.
     """
 
     label: str
@@ -95,6 +97,13 @@ class State:
     claims: Callable[[Orders, int], Claims] = field(repr=False)
     is_switched: bool = True
     is_alone: bool = False
+    is_full: bool = False
+
+    def living(self, node_id: int, everybody: int) -> int | None:
+        """The one set of living nodes that it is judged for; None if it is every set."""
+        if self.is_alone:
+            return bit(node_id)
+        return everybody if self.is_full else None
 
     def members(
         self, node_id: int, link: str, loaded: Mapping[str, Members], *, has_peers: bool
@@ -121,21 +130,22 @@ def _content(content: Content, node_id: int, link: str) -> Members | None:
     return {_OWN: Members(frozenset([node_id])), _LINK: Members(frozenset([link])), _AS_LOADED: None}[content]
 
 
-def states(*, preserves: bool, has_peers: bool, has_switch: bool) -> tuple[State, ...]:
+def states(
+    *, preserves: bool, has_peers: bool, has_switch: bool, has_calm: bool = False
+) -> tuple[State, ...]:
     """List the states in which a cluster is judged."""
     found = _UNDISTURBED if preserves else _UNDISTURBED[:1]
+    if has_calm:
+        found = (*found, _CALM)
     if preserves and has_peers:
         found = (*found, *_ALONE)
     if not has_switch:
         return found
     before = tuple(
-        State(f"{state.label}, before the switch", state.sets, state.claims, False, state.is_alone)
-        for state in found
+        replace(state, label=f"{state.label}, before the switch", is_switched=False) for state in found
     )
     after = tuple(
-        State(
-            f"{state.label}, switched", {**state.sets, "switched": _LINK}, state.claims, True, state.is_alone
-        )
+        replace(state, label=f"{state.label}, switched", sets={**state.sets, "switched": _LINK})
         for state in found
     )
     return (*before, *after, *((_MOVING,) if preserves else ()))
@@ -191,6 +201,8 @@ _UNDISTURBED = (
     State("who is not alive drains", {"draining": NOT_ALIVE}, _drainers_keep),
     State("who is not alive was away already", {"settled": NOTHING, "absent": NOT_ALIVE}, _only_owner),
 )
+#: the set has the first half of the first byte of an IPv4 packet
+_CALM = State("calm", {"calm": Members(frozenset([0x40]))}, _only_owner, is_full=True)
 _ALONE = (
     State("heard others lately", {"settled": NOTHING, "company": NOTHING}, _only_owner, is_alone=True),
     State(

@@ -153,8 +153,17 @@ def _flows(
     if family == 4:
         later = header.copy()
         later[:, 6:8] = (0x00, 0x02)
-        layout = Layout(ETHER_BYTES, -1, _ETHER_TYPE[4], UDP, _NEW)
-        yield Kind("a later fragment over IPv4", 4, Fate.ONE, layout), _join(ether, later, _UDP)
+        yield (
+            Kind("a later fragment of UDP over IPv4", 4, Fate.ONE, _layout(4, UDP, _NEW)),
+            _join(ether, later, _UDP),
+        )
+        later = _network(4, ICMP, source, destination, 64)
+        later[:, 6:8] = (0x00, 0x02)
+        # The netdev hook reads the data of a later fragment as if a header stood there: it looks like an error.
+        yield (
+            Kind("a later fragment of ICMP over IPv4", 4, Fate.ONE, _layout(4, ICMP, _NEW)),
+            _join(ether, later, bytes([3]) + bytes(63)),
+        )
 
 
 def _echo(family: int) -> tuple[int, int, bool, bytes]:

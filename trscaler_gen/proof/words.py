@@ -32,7 +32,9 @@ _PLACES: dict[str, tuple[str, int, int, str]] = {
     "ip ecn": ("nh", 14, 2, "ecn"),
     "ip length": ("nh", 16, 16, "number"),
     "ip id": ("nh", 32, 16, "number"),
-    "ip frag-off": ("nh", 51, 13, "number"),
+    "ip frag-off": ("nh", 48, 16, "number"),
+    "ip version": ("nh", 0, 4, "number"),
+    "ip6 version": ("nh", 0, 4, "number"),
     "ip ttl": ("nh", 64, 8, "number"),
     "ip protocol": ("nh", 72, 8, "number"),
     "ip saddr": ("nh", 96, 32, "address"),
@@ -142,6 +144,8 @@ def number_of(word: object, kind: str) -> int | str:
         raise UnknownWord(f"the frame type {word}, which nft has no name for,")
     if isinstance(word, int) or (kind == "link" and "*" not in word):
         return word
+    if word.startswith("0x"):  # what does not fit into 64 bits
+        return int(word, 16)
     if word in _SYMBOLS.get(kind, {}):
         return _SYMBOLS[kind][word]
     reader = {"mac": _mac, "address": _address, "classid": _classid}.get(kind)
