@@ -159,7 +159,7 @@ def _flows(
         )
         later = _network(4, ICMP, source, destination, 64)
         later[:, 6:8] = (0x00, 0x02)
-        # The netdev hook reads the data of a later fragment as if a header stood there: it looks like an error.
+        # The netdev hook reads a later fragment as if it had a header: this one looks like an error.
         yield (
             Kind("a later fragment of ICMP over IPv4", 4, Fate.ONE, _layout(4, ICMP, _NEW)),
             _join(ether, later, bytes([3]) + bytes(63)),
