@@ -8,8 +8,8 @@ The difference must cover the kernel's rounding of set timeouts to jiffies (4 ms
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 
 from trscaler_gen.inventory.model import Address, Health, Inventory
@@ -52,11 +52,27 @@ class Peer:
 
 
 @dataclass(frozen=True)
-class Rank:
-    """One place in the preference orders: ``(bucket, node id)`` for every bucket that needs it here."""
+class Column:
+    """One place in the preference orders: the id of the node that has it, for every bucket.
+
+    All nodes of a cluster share its columns, so they are hashed by their place alone.
+    """
 
     place: int
-    owners: tuple[tuple[int, int], ...]
+    node_ids: tuple[int, ...] = field(hash=False)
+
+
+@dataclass(frozen=True)
+class Rank:
+    """One place in the preference orders, as a node needs it: ``needed`` has a byte a bucket, 1 or 0."""
+
+    column: Column
+    needed: bytes
+
+    @property
+    def place(self) -> int:
+        """Counted from 0."""
+        return self.column.place
 
 
 @dataclass(frozen=True)
@@ -260,7 +276,10 @@ def plan_nodes(inventory: Inventory, lock: Lock) -> tuple[NodePlan, ...]:
     by_name = {node.name: node for node in lock.nodes}
     ranks = _ranks(lock.orders)
     before = _ranks(lock.before)
-    return tuple(_plan_node(inventory, lock, by_name[name], ranks, before) for name in inventory.nodes)
+    handed_over = _handed_over(lock)
+    return tuple(
+        _plan_node(inventory, lock, by_name[name], ranks, before, handed_over) for name in inventory.nodes
+    )
 
 
 def leases(interval_ms: int, missed: int) -> Leases:
@@ -291,6 +310,7 @@ def _plan_node(
     node: LockedNode,
     ranks: Mapping[int, tuple[Rank, ...]],
     before: Mapping[int, tuple[Rank, ...]],
+    handed_over: Mapping[int, Sequence[int]],
 ) -> NodePlan:
     health = inventory.health_of(node.name)
     peers = tuple(_peer(inventory, other) for other in lock.nodes if other.node_id != node.node_id)
@@ -320,7 +340,7 @@ def _plan_node(
         ranks=ranks[node.node_id],
         before=before.get(node.node_id, ()),
         switch=lock.switch,
-        handed_over=_handed_over(lock, node.node_id),
+        handed_over=tuple(handed_over.get(node.node_id, ())),
         inherited=_inherited(lock, node.node_id),
         preserves=inventory.connections == "preserve",
         keep_s=inventory.keep_connections_s,
@@ -341,19 +361,19 @@ def _vrid(inventory: Inventory, node: LockedNode) -> int:
     return inventory.heartbeat.first_vrid + node.node_id - 1
 
 
-def _handed_over(lock: Lock, node_id: int) -> tuple[int, ...]:
-    """Find the buckets whose connections this node has, and in which another one is to be the first.
+def _handed_over(lock: Lock) -> dict[int, list[int]]:
+    """Per node, find the buckets whose connections it has, and in which another one is to be the first.
 
     That the rules learn from packets as well, but an idle connection shows none between the swap and a new
     node's first heartbeat.
     """
     new = {node.node_id for node in lock.nodes if node.since == lock.serial > 1}
-    before = lock.before or lock.orders
-    return tuple(
-        bucket
-        for bucket, order in enumerate(lock.orders)
-        if order[0] != node_id and _leads(before[bucket], node_id, without=new)
-    )
+    found: dict[int, list[int]] = {}
+    for bucket, (order, before) in enumerate(zip(lock.orders, lock.before or lock.orders, strict=True)):
+        leader = next((node_id for node_id in before if node_id not in new), None)
+        if leader is not None and leader != order[0]:
+            found.setdefault(leader, []).append(bucket)
+    return found
 
 
 def _inherited(lock: Lock, node_id: int) -> tuple[int, ...]:
@@ -365,20 +385,17 @@ def _inherited(lock: Lock, node_id: int) -> tuple[int, ...]:
     )
 
 
-def _leads(order: Sequence[int], node_id: int, *, without: Set[int]) -> bool:
-    return next((other for other in order if other not in without), None) == node_id
-
-
 def _ranks(orders: Sequence[tuple[int, ...]]) -> dict[int, tuple[Rank, ...]]:
     """Cut every order after each node's own place: whoever stands behind it never matters to that node."""
-    owners: dict[int, list[list[tuple[int, int]]]] = {}
-    for bucket, order in enumerate(orders):
-        entries = [(bucket, node_id) for node_id in order]
-        for own_place, node_id in enumerate(order):
-            places = owners.setdefault(node_id, [[] for _ in order])
-            for place in range(own_place + 1):
-                places[place].append(entries[place])
-    return {
-        node_id: tuple(Rank(place, tuple(pairs)) for place, pairs in enumerate(places) if pairs)
-        for node_id, places in owners.items()
-    }
+    columns = [Column(place, node_ids) for place, node_ids in enumerate(zip(*orders, strict=True))]
+    own_places = {node_id: bytearray(len(orders)) for node_id in (orders[0] if orders else ())}
+    for column in columns:
+        for bucket, node_id in enumerate(column.node_ids):
+            own_places[node_id][bucket] = column.place
+    return {node_id: tuple(_needed(columns, places)) for node_id, places in own_places.items()}
+
+
+def _needed(columns: Sequence[Column], own_places: bytearray) -> Iterator[Rank]:
+    for column in columns[: max(own_places) + 1]:
+        is_reached = bytes(column.place) + b"\1" * (256 - column.place)
+        yield Rank(column, bytes(own_places.translate(is_reached)))

@@ -21,6 +21,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import permutations
 
 Order = tuple[int, ...]
@@ -45,20 +46,26 @@ class Placement:
 def place(weights: Mapping[int, int], buckets: int) -> Placement:
     """Make fresh orders; raises ValueError when a weight is worth less than one bucket."""
     require_a_bucket_each(weights, buckets)
-    by_id = sorted(weights)
+    return Placement(dict(weights), _fresh_orders(tuple(sorted(weights.items())), buckets))
+
+
+@lru_cache(maxsize=16)
+def _fresh_orders(weights_by_id: tuple[tuple[int, int], ...], buckets: int) -> tuple[Order, ...]:
+    """Many clusters that are built in a row have the same nodes and weights, and so the same orders."""
+    weights = dict(weights_by_id)
     # Inserted by id, about one in a thousand mixes of very light and heavy nodes misses a bound by a tenth of
     # a bucket; another order of insertion then keeps it.
     for sequence in (
-        by_id,
-        sorted(by_id, key=lambda node: -weights[node]),
-        sorted(by_id, key=lambda node: weights[node]),
+        list(weights),
+        sorted(weights, key=lambda node: -weights[node]),
+        sorted(weights, key=lambda node: weights[node]),
     ):
         placement = Placement({}, ((),) * buckets)
         for node_id in sequence:
             placement = _insert(placement, node_id, weights[node_id])
         if not violations(placement):
             break
-    return placement
+    return placement.orders
 
 
 def add_node(placement: Placement, node_id: int, weight: int) -> Placement:
@@ -324,10 +331,11 @@ def _take(counts: Mapping[int, int], weights: Mapping[int, int], share: _Share, 
     low = {n: max(0, share.error(counts[n], weights[n]) // share.total) for n in counts}
     high = {n: max(0, -(-share.error(counts[n], weights[n]) // share.total)) for n in counts}
     taken = {n: min(max(wish[n] // unit, low[n]), high[n]) for n in counts}
-    while sum(taken.values()) < quota:
+    missing = quota - sum(taken.values())
+    for _ in range(missing):
         free = [n for n in counts if taken[n] < high[n]] or [n for n in counts if taken[n] < counts[n]]
         taken[max(free, key=lambda n: wish[n] - unit * taken[n])] += 1
-    while sum(taken.values()) > quota:
+    for _ in range(-missing):
         free = [n for n in counts if taken[n] > low[n]] or [n for n in counts if taken[n] > 0]
         taken[min(free, key=lambda n: wish[n] - unit * taken[n])] -= 1
     return taken
@@ -341,21 +349,24 @@ def deeper_places(placement: Placement, weight: int, chosen: Collection[int]) ->
     weights, orders = placement.weights, placement.orders
     total = sum(weights.values()) + weight
     waiting = [bucket for bucket in range(len(orders)) if bucket not in chosen]
-    ahead = {bucket: sum(1 << node for node in orders[bucket][:2]) for bucket in waiting}
-    behind = {bucket: total - sum(weights[node] for node in orders[bucket][:2]) for bucket in waiting}
+    ahead = [sum(1 << node for node in order[:2]) for order in orders]
+    behind = [total - sum(weights[node] for node in order[:2]) for order in orders]
     places: dict[int, int] = {}
     sampled = 0.5
     for depth in range(2, len(weights)):
-        waiting.sort(key=lambda bucket: ahead[bucket] * (MAX_ID + 1) + orders[bucket][depth])
-        for bucket in waiting:
+        turns = {bucket: ahead[bucket] * (MAX_ID + 1) + orders[bucket][depth] for bucket in waiting}
+        left = []
+        for bucket in sorted(turns, key=turns.__getitem__):
             sampled += weight / behind[bucket]
             if sampled >= 1:
                 sampled -= 1
                 places[bucket] = depth
             else:
-                ahead[bucket] |= 1 << orders[bucket][depth]
-                behind[bucket] -= weights[orders[bucket][depth]]
-        waiting = [bucket for bucket in waiting if bucket not in places]
+                node = orders[bucket][depth]
+                ahead[bucket] |= 1 << node
+                behind[bucket] -= weights[node]
+                left.append(bucket)
+        waiting = left
     places.update(dict.fromkeys(waiting, len(weights)))
     return places
 

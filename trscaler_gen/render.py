@@ -8,7 +8,8 @@ from __future__ import annotations
 import hashlib
 import shlex
 from collections.abc import Iterable, Mapping
-from functools import cache
+from functools import cache, lru_cache
+from itertools import compress
 from pathlib import Path
 
 import jinja2
@@ -16,8 +17,9 @@ import jinja2
 from trscaler_gen import __version__
 from trscaler_gen.chart import Figure
 from trscaler_gen.mac import HardwareAddress
-from trscaler_gen.nodeplan import NodePlan, Rank
+from trscaler_gen.nodeplan import Column, NodePlan, Rank
 from trscaler_gen.page import Page
+from trscaler_gen.placement import MAX_ID
 
 _RULESET = "ruleset.nft.j2"
 #: the other files of the bundle -> template
@@ -32,6 +34,7 @@ _FILES = {
 }
 
 _ELEMENTS_PER_LINE = 8
+_INDENT = " " * 12
 
 #: The maps of a ruleset are named after its content, for their elements never change in place: another
 #: content brings maps of other names. Until the content is known this stands for the name.
@@ -138,22 +141,18 @@ def _frame_header(destination: object) -> str:
     return f"0x{HardwareAddress.parse(str(destination)).value:012x}{0:016x}"
 
 
-class _Cells(dict[tuple[int, int], str]):
-    """Text of ``(bucket, node id)``: 32 nodes' maps have half a million, of 32 thousand different ones."""
-
-    def __missing__(self, owner: tuple[int, int]) -> str:
-        bucket, node_id = owner
-        cell = self[owner] = f"{bucket:>4} : {node_id:<2}"
-        return cell
-
-
-_cells = _Cells()
+@lru_cache(maxsize=2 * MAX_ID)
+def _cells(column: Column) -> tuple[str, ...]:
+    """A column's elements as text: the maps of all nodes are made of them."""
+    return tuple(f"{bucket:>4} : {node_id:<2}, " for bucket, node_id in enumerate(column.node_ids))
 
 
 def _elements(rank: Rank) -> str:
-    """Lay a rank map's elements out, eight in a line."""
-    cells = [_cells[owner] for owner in rank.owners]
-    return ",\n".join(_lines(cells))
+    """Lay a rank map's elements out, eight in a line; 32 nodes' maps have half a million."""
+    cells = list(compress(_cells(rank.column), rank.needed))
+    ends = slice(_ELEMENTS_PER_LINE - 1, None, _ELEMENTS_PER_LINE)
+    cells[ends] = [f"{cell.rstrip(', ')},\n{_INDENT}" for cell in cells[ends]]
+    return _INDENT + "".join(cells).rstrip(", \n")
 
 
 def _verdicts(first: Rank, node_id: int) -> str:
@@ -162,7 +161,7 @@ def _verdicts(first: Rank, node_id: int) -> str:
         _lines(
             [
                 f"{bucket:>4} : {'goto ours' if owner == node_id else 'drop':<9}"
-                for bucket, owner in first.owners
+                for bucket, owner in enumerate(first.column.node_ids)
             ]
         )
     )
@@ -175,4 +174,4 @@ def _kept_buckets(buckets: Iterable[int], keep_s: int) -> str:
 
 def _lines(cells: list[str]) -> Iterable[str]:
     for start in range(0, len(cells), _ELEMENTS_PER_LINE):
-        yield "            " + ", ".join(cells[start : start + _ELEMENTS_PER_LINE]).rstrip()
+        yield _INDENT + ", ".join(cells[start : start + _ELEMENTS_PER_LINE]).rstrip()
