@@ -72,7 +72,7 @@ def staged_bundles(output: Path, bundles: Mapping[str, Bundle]) -> Iterator[Stag
 
     Raises OperationError, and then nothing in ``output`` has changed. Folders are 0700: they hold a secret.
     """
-    with _made(output), _told(output):
+    with made_folder(output), _told(output):
         staging = Path(tempfile.mkdtemp(prefix=".trscaler-gen-", dir=output))
         try:
             staged = StagedBundles(output, staging, bundles)
@@ -204,7 +204,7 @@ def _is_bundle(folder: Path, cluster: str) -> bool:
 
 
 @contextmanager
-def _made(folder: Path) -> Iterator[None]:
+def made_folder(folder: Path) -> Iterator[None]:
     """Make a folder for the block; if the block fails, the folders that were made for it are gone again."""
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
     with _told(folder):

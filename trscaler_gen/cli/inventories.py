@@ -20,20 +20,35 @@ _CLUSTER_LINE = re.compile(rb"""^["']?cluster["']?[ \t]*:""", re.MULTILINE)
 
 
 def expand(paths: Iterable[Path]) -> tuple[Path, ...]:
+    """Name every inventory once, as ``files_of`` does; several are loaded, as ``load_together`` does.
+
+    A single one is not looked into.
+    """
+    found = files_of(paths)
+    return found if len(found) == 1 else tuple(load_together(found))
+
+
+def files_of(paths: Iterable[Path]) -> tuple[Path, ...]:
     """Name every inventory once: files as given, a folder's in alphabetical order.
 
-    Those that follow another one (hash.like) come last. Of a folder these are the files ``*.yaml`` and
-    ``*.yml`` with a line ``cluster:``; other files of these names are told on standard error. Raises
-    OperationError for a folder without any, and where two inventories are of the same cluster; InputError
-    with the problems of all that are not valid.
+    Of a folder these are the files ``*.yaml`` and ``*.yml`` with a line ``cluster:``; other files of these
+    names are told on standard error. Raises OperationError for a folder without any.
     """
-    every = [file for path in paths for file in (_inventories_in(path) if path.is_dir() else (path,))]
-    found = _without_repeats(every)
-    if len(found) == 1:
-        return found
-    inventories = dict(zip(found, _load_all(found), strict=True))
+    return _without_repeats(
+        file for path in paths for file in (_inventories_in(path) if path.is_dir() else (path,))
+    )
+
+
+def load_together(files: Iterable[Path]) -> dict[Path, Inventory]:
+    """Load inventories; those that follow another one (hash.like) come last.
+
+    Raises OperationError where two are of the same cluster; InputError with the problems of all that are not
+    valid.
+    """
+    files = tuple(files)
+    inventories = dict(zip(files, _load_all(files), strict=True))
     _refuse_doubles(inventories)
-    return tuple(sorted(found, key=lambda file: inventories[file].hash.like is not None))
+    return dict(sorted(inventories.items(), key=lambda item: item[1].hash.like is not None))
 
 
 def refuse_follower(inventory: Inventory, path: Path) -> None:
