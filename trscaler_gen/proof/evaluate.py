@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, fields, is_dataclass, replace
 import numpy as np
 
 from trscaler_gen.proof.hashing import bucket_rows
-from trscaler_gen.proof.lanes import Lanes, Wrote, merge
+from trscaler_gen.proof.lanes import Lanes, Wrote, merge, start
 from trscaler_gen.proof.packets import Bytes, Flags, Frames, Indices, Numbers
 from trscaler_gen.proof.rules import (
     Chain,
@@ -61,6 +61,7 @@ _MANY_KEYS = 1 << 40
 _OF_THE_FRAME = ("protocol", "l4proto", "length")
 
 Found = tuple[Numbers, Flags]
+Reads = Payload | Meta | Match
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,7 @@ class Memory:
     """
 
     maps: dict[str, Indices] = field(default_factory=dict)
-    reads: dict[tuple[str, ...], frozenset[Payload | Meta]] = field(default_factory=dict)
+    reads: dict[tuple[str, ...], frozenset[Reads]] = field(default_factory=dict)
 
 
 @dataclass
@@ -313,17 +314,20 @@ class Machine:
         self, payload: Payload, left: Expression, right: Values, lanes: Lanes
     ) -> tuple[Flags, Flags]:
         """Compare more than 64 bits, for which there are no arrays of numbers."""
-        rows, valid = self.frames.bytes_at(payload.place)
-        if payload.needs is not None:
-            valid = valid & self._fulfilled(payload.needs)
         if right.ranges or any(isinstance(key, Place) for key in lanes.traces):
             raise UnknownRule("more than 64 bits, of a range or of a frame that was changed")
-        size = payload.place.bits // 8
-        if isinstance(left, Masked):
-            rows = rows & _octets(left.mask, size) ^ _octets(left.flip, size)
-        holds = np.zeros(self.frames.count, bool)
-        for value in right.single:
-            holds |= (rows == _octets(self._number(value), size)).all(axis=1)
+        if (left, right) not in self.frames.kept_flags:
+            rows, valid = self.frames.bytes_at(payload.place)
+            if payload.needs is not None:
+                valid = valid & self._fulfilled(payload.needs)
+            size = payload.place.bits // 8
+            if isinstance(left, Masked):
+                rows = rows & _octets(left.mask, size) ^ _octets(left.flip, size)
+            holds = np.zeros(self.frames.count, bool)
+            for value in right.single:
+                holds |= (rows == _octets(self._number(value), size)).all(axis=1)
+            self.frames.kept_flags[left, right] = holds, valid
+        holds, valid = self.frames.kept_flags[left, right]
         return holds[lanes.frame], valid[lanes.frame]
 
     # Sets
@@ -557,16 +561,23 @@ class Machine:
         codes = self.frames.kept_codes[key]
         return codes if codes.max() < _FEW_KINDS else None
 
-    def _reads_from(self, names: tuple[str, ...]) -> frozenset[Payload | Meta]:
+    def _reads_from(self, names: tuple[str, ...]) -> frozenset[Reads]:
         if names not in self.memory.reads:
             self.memory.reads[names] = _reads_from(self.table, names)
         return self.memory.reads[names]
 
-    def _codes(self, read: Payload | Meta) -> Indices:
+    def _codes(self, read: Reads) -> Indices:
+        if isinstance(read, Match):
+            every = start(self.frames, np.arange(self.frames.count))
+            values, valid = self._value(read.left, every)
+            assert isinstance(read.right, Values)
+            holds = self._compare("==" if read.op == "!=" else read.op, values, read.right)
+            outcome: Indices = (valid & (holds != (read.op == "!="))).astype(np.int64)
+            return outcome
         if isinstance(read, Meta):
             columns = {"protocol": self.frames.protocol, "l4proto": self.frames.l4proto}
-            values = columns.get(read.key, self.frames.length - self.frames.network)
-            return np.unique(values, return_inverse=True)[1].reshape(-1)
+            column = columns.get(read.key, self.frames.length - self.frames.network)
+            return np.unique(column, return_inverse=True)[1].reshape(-1)
         if read.place.bits > 64:
             return np.arange(self.frames.count)
         values, valid = self.frames.bits(read.place)
@@ -575,9 +586,9 @@ class Machine:
         return np.where(valid, np.unique(values, return_inverse=True)[1].reshape(-1), -1)
 
 
-def _reads_from(table: Table, names: tuple[str, ...]) -> frozenset[Payload | Meta]:
+def _reads_from(table: Table, names: tuple[str, ...]) -> frozenset[Reads]:
     """What of the frame the rules of chains read, and of all chains that they lead to."""
-    found: set[Payload | Meta] = set()
+    found: set[Reads] = set()
     waiting, seen = list(names), set()
     while waiting:
         chain = waiting.pop()
@@ -591,16 +602,29 @@ def _reads_from(table: Table, names: tuple[str, ...]) -> frozenset[Payload | Met
     return frozenset(found)
 
 
-def _frame_parts(item: object) -> Iterator[Payload | Meta]:
-    """What of the frame stands anywhere in a statement."""
-    if isinstance(item, Payload) or (isinstance(item, Meta) and item.key in _OF_THE_FRAME):
-        yield item
-    elif isinstance(item, tuple):
-        for part in item:
-            yield from _frame_parts(part)
-    elif is_dataclass(item):
-        for each in fields(item):
-            yield from _frame_parts(getattr(item, each.name))
+def _frame_parts(item: object) -> Iterator[Reads]:
+    """What of the frame stands anywhere in a statement; of what is only compared, the comparison."""
+    match item:
+        case Match(_, left, Values()) if _is_short(left):
+            yield item
+        case Payload():
+            yield item
+        case Meta(key):
+            if key in _OF_THE_FRAME:
+                yield item
+        case tuple():
+            for part in item:
+                yield from _frame_parts(part)
+        case _ if is_dataclass(item):
+            for each in fields(item):
+                yield from _frame_parts(getattr(item, each.name))
+
+
+def _is_short(item: Expression) -> bool:
+    """Whether it is a part of the frame of at most 64 bits."""
+    if isinstance(item, Meta):
+        return item.key in _OF_THE_FRAME
+    return isinstance(item, Payload) and item.place.bits <= 64
 
 
 def _pairs(table: Table, name: str) -> Iterator[tuple[Number, Number]]:

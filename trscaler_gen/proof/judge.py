@@ -119,6 +119,8 @@ def read_state(judged: Judged, cluster: Cluster, state: State) -> Reading:
     machine.memory = judged.memory["netdev"]
     everything = np.arange(cluster.traffic.frames.count)
     lanes = start(cluster.traffic.frames, everything)
+    # Connections are not known yet where frames come in, so they tell no packets apart (nft refuses ct there).
+    lanes = replace(lanes, state=np.zeros(lanes.count, np.uint64))
     living = state.living(judged.node_id, cluster.everybody)
     if living is not None:
         yes = np.full(lanes.count, living, np.uint64)

@@ -51,6 +51,7 @@ class Frames:
     state: Numbers
     kept: dict[object, tuple[Numbers, Flags]] = field(default_factory=dict)
     kept_codes: dict[object, Indices] = field(default_factory=dict)
+    kept_flags: dict[object, tuple[Flags, Flags]] = field(default_factory=dict)
 
     @property
     def count(self) -> int:
