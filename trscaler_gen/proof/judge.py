@@ -119,7 +119,7 @@ def read_state(judged: Judged, cluster: Cluster, state: State) -> Reading:
     machine.memory = judged.memory["netdev"]
     everything = np.arange(cluster.traffic.frames.count)
     lanes = start(cluster.traffic.frames, everything)
-    # Connections are not known yet where frames come in, so they tell no packets apart (nft refuses ct there).
+    # Connections are not known yet where frames come in (nft refuses ct there): they tell no packets apart.
     lanes = replace(lanes, state=np.zeros(lanes.count, np.uint64))
     living = state.living(judged.node_id, cluster.everybody)
     if living is not None:
