@@ -1,7 +1,8 @@
 """``make bench``: measure everything and write docs/benchmarks.md and docs/benchmarks.json.
 
-``--quick`` repeats less, at one heartbeat, and brings up no lab of 32 nodes. ``--only connections`` measures
-what happens to connections, and leaves all other figures as they are.
+``--quick`` repeats less, at one heartbeat, and brings up no lab of 32 nodes. ``--only PART`` measures what
+happens to connections, or how long a failover takes, and leaves all other figures as they are. The raw figures
+of failover are many, and have a file of their own, docs/failover.json.
 """
 
 from __future__ import annotations
@@ -12,9 +13,23 @@ import tempfile
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from bench import build, changes, connections, events, lab, machine, packets, report, ruleset, spread
+from bench import (
+    build,
+    changes,
+    connections,
+    events,
+    failover,
+    failover_report,
+    lab,
+    machine,
+    packets,
+    report,
+    ruleset,
+    spread,
+)
 
 DOCS = Path(__file__).parent.parent / "docs"
+PARTS = ("connections", "failover")
 
 
 @dataclass(frozen=True)
@@ -25,10 +40,19 @@ class Scope:
     event_runs: int
     heartbeats_ms: tuple[int, ...]
     lab_nodes: tuple[int, ...]
+    failover_runs: int
+    failover_ms: tuple[int, ...]
 
 
-QUICK = Scope(runs=3, event_runs=1, heartbeats_ms=(100,), lab_nodes=(4,))
-FULL = Scope(runs=7, event_runs=5, heartbeats_ms=(100, 30, 10), lab_nodes=(4, 32))
+QUICK = Scope(runs=3, event_runs=1, heartbeats_ms=(100,), lab_nodes=(4,), failover_runs=3, failover_ms=(100,))
+FULL = Scope(
+    runs=7,
+    event_runs=5,
+    heartbeats_ms=(100, 30, 10),
+    lab_nodes=(4, 32),
+    failover_runs=30,
+    failover_ms=(10, 30, 100, 1000),
+)
 
 
 def main() -> None:
@@ -36,21 +60,43 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="less than two minutes")
     parser.add_argument("--output", type=Path, default=DOCS, help="folder for both files")
-    parser.add_argument("--only", choices=["connections"], help="only this part; the others' figures stay")
+    parser.add_argument("--only", choices=PARTS, help="only this part; the others' figures stay")
     parser.add_argument("--event-runs", type=int, help="how often each event is repeated")
+    parser.add_argument("--failover-runs", type=int, help="how often each event of failover is repeated")
+    parser.add_argument("--heartbeats", type=int, nargs="+", help="only these intervals of failover, in ms")
+    parser.add_argument("--nodes", type=int, nargs="+", help="only labs of so many nodes")
     options = parser.parse_args()
     scope = QUICK if options.quick else FULL
     if options.event_runs:
         scope = replace(scope, event_runs=options.event_runs)
+    if options.failover_runs:
+        scope = replace(scope, failover_runs=options.failover_runs)
+    if options.heartbeats:
+        scope = replace(scope, failover_ms=tuple(options.heartbeats))
+    if options.nodes:
+        scope = replace(scope, lab_nodes=tuple(options.nodes))
     with tempfile.TemporaryDirectory(prefix="trscaler-bench-", dir="/var/tmp") as folder:
         if options.only:
             results = json.loads((options.output / "benchmarks.json").read_text())
         else:
             results = measure(scope, Path(folder))
-        results["connections"] = measure_connections(scope, Path(folder))
-    options.output.mkdir(parents=True, exist_ok=True)
+        if options.only in (None, "connections"):
+            results["connections"] = measure_connections(scope, Path(folder))
+        options.output.mkdir(parents=True, exist_ok=True)
+        if options.only in (None, "failover"):
+            measure_failover(scope, Path(folder), options.output / "failover.json")
     (options.output / "benchmarks.json").write_text(json.dumps(results, indent=2) + "\n")
-    (options.output / "benchmarks.md").write_text(report.markdown(results))
+    write_pages(results, options.output)
+
+
+def write_pages(results: dict[str, object], output: Path) -> None:
+    """The page, and its pictures."""
+    raw = output / "failover.json"
+    parts = [json.loads(line) for line in raw.read_text().splitlines()] if raw.exists() else []
+    (output / "benchmarks.md").write_text(report.markdown({**results, "failover": parts}))
+    (output / "images").mkdir(exist_ok=True)
+    for name, picture in failover_report.pictures(parts).items():
+        (output / "images" / name).write_bytes(picture)
 
 
 def measure(scope: Scope, folder: Path) -> dict[str, object]:
@@ -82,6 +128,16 @@ def measure_connections(scope: Scope, folder: Path) -> dict[str, object]:
     say("connections")
     results["rows"] = [asdict(row) for row in connections.measure(scope.event_runs, folder)]
     return results
+
+
+def measure_failover(scope: Scope, folder: Path, raw: Path) -> None:
+    """It takes hours: what is measured is written at once, a line for each interval and size."""
+    measured = ""
+    for nodes in scope.lab_nodes:
+        for interval_ms in scope.failover_ms:
+            part = failover.measure(interval_ms, nodes, scope.failover_runs, folder, say)
+            measured += json.dumps(asdict(part), separators=(",", ":")) + "\n"
+            raw.write_text(measured)
 
 
 def say(what: str) -> None:

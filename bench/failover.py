@@ -37,7 +37,7 @@ EVENTS = ("cut", "frozen", "killed", "stopped", "unhealthy")
 WATCHED, BESIDE = 4, 2
 #: what is probed before each event
 _BEFORE_S = 0.15
-_CALM_DEADLINE_S = 5.0
+_CALM_DEADLINE_S = 2.0
 _TOGETHER_MS = 100
 _VICTIM_NUMBER = int(VICTIM[1:])
 _RULES = "trscaler-gen"

@@ -6,6 +6,8 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from bench import failover_report
+
 _HEAD = """# Benchmarks
 
 Written by `make bench` (quick, with fewer runs and less in it: `make bench-quick`), with the raw figures in
@@ -19,6 +21,7 @@ def markdown(results: Mapping[str, Any]) -> str:
         _HEAD,
         _machine(results["machine"]),
         _events(results["events"], results["scope"]["event_runs"]),
+        *([failover_report.section(results["failover"])] if results["failover"] else []),
         _changes(results["changes"], results["scope"]["event_runs"]),
         _connections(results["connections"]),
         _packets(results["connections"]["packets"]),

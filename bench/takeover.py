@@ -45,16 +45,18 @@ _END_DEADLINE_S = 30.0
 class Observation:
     """What became of the probes of the sources watched; ``takeover_ms`` and ``gap_ms``: one number a source.
 
-    ``takeover_ms``: from the event to the first answer of another node, or of the node that returns; empty if
-    some source had none in time. ``gap_ms``: the longest time between two probes that were answered.
-    ``doubled_ms``: the longest time in which some source had two answers to each probe. ``late_ms`` and
-    ``stall_ms``: how long the prober, and the machine, were held up at worst.
+    ``takeover_ms``: from the event to the first answer of another node, or of the node that returns; empty
+    if some source had none in time. ``gap_ms``: the longest time between two probes that were answered; it
+    counts what the prober itself was late. ``lost_ms`` does not: the longest time in which all that some
+    source sent was lost; ``doubled_ms``: in which all of it was answered twice. ``late_ms`` and ``stall_ms``:
+    how long the prober, and the machine, were held up at worst.
     """
 
     takeover_ms: list[float]
     gap_ms: list[float]
     sent: int
     lost: int
+    lost_ms: float
     doubled: int
     doubled_ms: float
     late_ms: float
@@ -162,8 +164,9 @@ def observed(
         gap_ms=[_gap_ms(_of(probes, source)) for source in watched],
         sent=len(probes),
         lost=int((answers == 0).sum()),
+        lost_ms=_longest_ms(probes, answers == 0),
         doubled=int((answers > 1).sum()),
-        doubled_ms=max(_doubled_ms(_of(probes, source)) for source in np.unique(probes["source"])),
+        doubled_ms=_longest_ms(probes, answers > 1),
         late_ms=round(late_ms, 3),
         stall_ms=round(stall_ms, 3),
         disturbed=max(late_ms, stall_ms) > 1000 * margin_s,
@@ -194,13 +197,17 @@ def _gap_ms(probes: Probes) -> float:
     return round(float(np.diff(marks).max()) / 1e6, 3)
 
 
-def _doubled_ms(probes: Probes) -> float:
-    """The longest run of probes with two answers, from the first to the one that follows the last."""
-    longest, began = 0, None
-    for sent, answers in zip(probes["sent"], probes["answers"], strict=True):
-        if answers > 1:
-            began = sent if began is None else began
-            continue
+def _longest_ms(probes: Probes, wrong: NDArray[np.bool_]) -> float:
+    """The longest time in which every probe of some source was ``wrong``, up to its next one that was not."""
+    longest = 0
+    for source in np.unique(probes["source"]):
+        mine = probes["source"] == source
+        sent, began = probes["sent"][mine], None
+        for at, bad in zip(sent, wrong[mine], strict=True):
+            if bad and began is None:
+                began = at
+            elif began is not None and not bad:
+                longest, began = max(longest, int(at - began)), None
         if began is not None:
-            longest, began = max(longest, int(sent - began)), None
-    return round(max(longest, int(probes["sent"][-1] - began) if began is not None else 0) / 1e6, 3)
+            longest = max(longest, int(sent[-1] - began))
+    return round(longest / 1e6, 3)

@@ -1,0 +1,241 @@
+"""The figures of failover as a section of docs/benchmarks.md, and as pictures."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from trscaler_gen.chart import Series, distribution, figure, keys_of
+from trscaler_gen.nodeplan import leases
+from trscaler_gen.render import render_figure
+
+_EVENTS = {
+    "cut": "cable pulled",
+    "frozen": "keepalived hangs (SIGSTOP)",
+    "killed": "keepalived killed (SIGKILL)",
+    "stopped": "keepalived stopped (SIGTERM)",
+    "unhealthy": "health check fails",
+}
+_WHO = ("trscaler-gen", "keepalived")
+_RETURN = "return"
+_MISSED = 3
+#: what is drawn: one curve each for both
+_DRAWN = ("cut", "killed", "stopped")
+_CHART = {"width": 420.0, "height": 280.0}
+
+Part = Mapping[str, Any]
+Runs = Sequence[Mapping[str, Any]]
+
+
+def section(parts: Sequence[Part]) -> str:
+    """All of it, with links to the pictures."""
+    return "\n".join([_head(parts), *(_size(parts, nodes) for nodes in _sizes(parts)), _targets(parts)])
+
+
+def pictures(parts: Sequence[Part]) -> dict[str, bytes]:
+    """SVG files by name: distributions of takeover times, one picture for each size of cluster."""
+    return {_picture(nodes): _drawn([p for p in parts if p["nodes"] == nodes]) for nodes in _sizes(parts)}
+
+
+def _sizes(parts: Sequence[Part]) -> list[int]:
+    return list(dict.fromkeys(part["nodes"] for part in parts if part["runs"]))
+
+
+def _picture(nodes: int) -> str:
+    return f"failover-{nodes}.svg"
+
+
+# --- words ------------------------------------------------------------------------------------------
+
+
+def _head(parts: Sequence[Part]) -> str:
+    loads = [part["load"] for part in parts]
+    return f"""## How long clients wait for another node
+
+Next to plain keepalived (VRRP version 3) that moves one address between as many hosts, at the same interval,
+with the same events, health check (every second) and prober, in turn on the same machine. Four sources that
+the victim answers, and two beside them, send a probe each at short intervals. Load of the machine:
+{min(loads):.1f} to {max(loads):.1f}.
+
+- *takeover*: from the event until a source has its first answer from another node; all sources of all runs
+- *lost*: the longest time in which all probes of a source were lost, in the median run and the worst; and the
+  part of all probes, from 0.15 s before the event until 0.2 s or an interval after the takeover
+- *doubled*: probes with two answers, and the longest time in which all of a source's had two
+- *disturbed*: runs in which the prober or the machine was held up longer than the margin below. Figures are
+  of the other runs; in brackets with these, where they differ
+- *return*: all ways back; a new keepalived waits some intervals before it sends anything
+- a failed health check is noticed up to a second later: that is part of its takeover
+"""
+
+
+def _size(parts: Sequence[Part], nodes: int) -> str:
+    mine = [part for part in parts if part["nodes"] == nodes]
+    tables = "\n".join(_interval(part) for part in mine)
+    return f"""### {nodes} nodes
+
+![Distributions of takeover times, {nodes} nodes](images/{_picture(nodes)})
+
+{tables}"""
+
+
+def _interval(part: Part) -> str:
+    gave_up = f" It ended early: {part['gave_up']}." if part["gave_up"] else ""
+    head = ["event", "", "runs", "disturbed", "takeover, ms: median", "90 %", "worst"]
+    head += ["lost, ms: median", "worst", "lost", "doubled", "doubled, ms"]
+    own, peer = _lease_ms(part)
+    return f"""Heartbeat every {part["interval_ms"]} ms, a probe of each source every {part["probe_ms"]:g} ms,
+margin {part["margin_ms"]:g} ms. A node's own lease is {own} ms, its peers' {peer} ms.{gave_up}
+
+{_table(head, _rows(part))}"""
+
+
+def _lease_ms(part: Part) -> tuple[int, int]:
+    found = leases(part["interval_ms"], _MISSED)
+    return found.own_ms, found.peer_ms
+
+
+def _table(head: Sequence[str], rows: Iterator[Sequence[str]]) -> str:
+    rule = ["---", "---", *("---:" for _ in head[2:])]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, rule, *rows)) + "\n"
+
+
+def _rows(part: Part) -> Iterator[list[str]]:
+    for event in (*_EVENTS, _RETURN):
+        for who in _WHO:
+            if runs := _runs(part, event, who):
+                yield [_EVENTS.get(event, _RETURN), who, *_cells(runs, is_return=event == _RETURN)]
+
+
+def _runs(part: Part, event: str, who: str) -> list[Mapping[str, Any]]:
+    return [
+        run["seen"]
+        for run in part["runs"]
+        if run["who"] == who and (run["is_return"] if event == _RETURN else run["event"] == event)
+        if event == _RETURN or not run["is_return"]
+    ]
+
+
+def _cells(runs: Runs, *, is_return: bool) -> Iterator[str]:
+    yield str(len(runs))
+    yield str(len(runs) - len(_quiet(runs)))
+    for part in (50, 90, 100):
+        yield "" if is_return else _both(runs, lambda some, part=part: _takeover(some, part))  # type: ignore[misc]
+    yield _both(runs, lambda some: f"{statistics.median(run['lost_ms'] for run in some):.1f}")
+    yield _both(runs, lambda some: f"{max(run['lost_ms'] for run in some):.1f}")
+    yield _both(runs, lambda some: f"{_lost_share(some):.3%}")
+    yield _both(runs, lambda some: str(sum(run["doubled"] for run in some)))
+    yield _both(runs, lambda some: f"{max(run['doubled_ms'] for run in some):.1f}")
+
+
+def _quiet(runs: Runs) -> Runs:
+    return [run for run in runs if not run["disturbed"]]
+
+
+def _both(runs: Runs, told: Callable[[Runs], str]) -> str:
+    """Of the runs that were not disturbed, and in brackets of all."""
+    quiet = _quiet(runs)
+    everything = told(runs)
+    if not quiet:
+        return f"({everything})"
+    return everything if told(quiet) == everything else f"{told(quiet)} ({everything})"
+
+
+def _takeover(runs: Runs, part: float) -> str:
+    """A percentile; a run that nobody took over in time has none."""
+    never = sum(not run["takeover_ms"] for run in runs)
+    taken = _takeovers(runs)
+    text = f"{np.percentile(taken, part):.1f}" if taken else "none"
+    return f"{text}, {never} never" if never and part == 100 else text
+
+
+def _takeovers(runs: Runs) -> list[float]:
+    return [taken for run in runs for taken in run["takeover_ms"]]
+
+
+def _lost_share(runs: Runs) -> float:
+    return sum(run["lost"] for run in runs) / sum(run["sent"] for run in runs)
+
+
+# --- targets ----------------------------------------------------------------------------------------
+
+
+def _targets(parts: Sequence[Part]) -> str:
+    fastest = min(part["interval_ms"] for part in parts)
+    mine = [part for part in parts if part["interval_ms"] == fastest and part["runs"]]
+    head = ["", *(f"{part['nodes']} nodes" for part in mine), "goal"]
+    rows = [[name, *(cell(part) for part in mine), goal] for name, cell, goal in _GOALS]
+    rule = ["---", *("---:" for _ in head[1:])]
+    lines = [f"| {' | '.join(cells)} |" for cells in (head, rule, *rows)]
+    return f"### Goals, with a heartbeat every {fastest} ms\n\n" + "\n".join(lines) + "\n"
+
+
+def _of(part: Part, *events: str) -> Runs:
+    return [run for event in events for run in _runs(part, event, _WHO[0])]
+
+
+def _crashes(part: Part) -> Runs:
+    return _of(part, "cut", "frozen", "killed")
+
+
+def _share_at(*events: str) -> Callable[[Part], str]:
+    return lambda part: _both(_of(part, *events), lambda some: f"{_lost_share(some):.3%}")
+
+
+_GOALS: list[tuple[str, Callable[[Part], str], str]] = [
+    (
+        "takeover after a crash, median, ms",
+        lambda part: _both(_crashes(part), lambda some: _takeover(some, 50)),
+        "30 at 10 ms",
+    ),
+    (
+        "takeover after a crash, worst, ms",
+        lambda part: _both(_crashes(part), lambda some: _takeover(some, 100)),
+        "60 at 10 ms",
+    ),
+    ("lost when keepalived hangs", _share_at("frozen"), "0.010%"),
+    ("lost when it is stopped", _share_at("stopped"), "0.010%"),
+    ("lost at a return", _share_at(_RETURN), "0.010%"),
+    (
+        "doubled, longest, ms",
+        lambda part: _both(
+            _of(part, *_EVENTS, _RETURN), lambda some: f"{max(run['doubled_ms'] for run in some):.1f}"
+        ),
+        "the leases' difference",
+    ),
+]
+
+
+# --- pictures ---------------------------------------------------------------------------------------
+
+
+def _drawn(parts: Sequence[Part]) -> bytes:
+    lines = [_series(part) for part in parts]
+    charts = [
+        distribution(
+            series,
+            heading=f"a heartbeat every {part['interval_ms']} ms",
+            tick_text=lambda value: f"{value:g} ms",
+            axis="log",
+            **_CHART,  # type: ignore[arg-type]
+        )
+        for part, series in zip(parts, lines, strict=True)
+    ]
+    title = f"Takeover by another of {parts[0]['nodes']} nodes"
+    description = (
+        "What part of the sources had an answer of another node, by the time since the event. "
+        "Runs that the machine disturbed are left out, unless there is no other."
+    )
+    return render_figure(figure(charts, title=title, description=description, keys=keys_of(lines[0])))
+
+
+def _series(part: Part) -> list[Series]:
+    found = []
+    for event in _DRAWN:
+        for who in _WHO:
+            runs = _runs(part, event, who)
+            values = _takeovers(_quiet(runs)) or _takeovers(runs)
+            found.append(Series(f"{event}: {who}", values or [1.0]))
+    return found
