@@ -27,7 +27,7 @@ format: setup
 	.venv/bin/ruff format .
 	.venv/bin/ruff check --fix .
 
-#: make bench   measure everything anew and write docs/benchmarks.md: half an hour on a machine that does nothing else
+#: make bench   measure everything anew and write docs/benchmarks.md: some three hours on a machine that does nothing else
 bench: setup
 	.venv/bin/python -m bench
 

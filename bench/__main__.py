@@ -1,8 +1,8 @@
 """``make bench``: measure everything and write docs/benchmarks.md and docs/benchmarks.json.
 
 ``--quick`` repeats less, at one heartbeat, and brings up no lab of 32 nodes. ``--only PART`` measures what
-happens to connections, or how long a failover takes, and leaves all other figures as they are. The raw figures
-of failover are many, and have a file of their own, docs/failover.json.
+happens to connections, or how long a failover takes, and leaves all other figures as they are. Of failover
+the raw figures are many, and have a file of their own, docs/failover.json.
 """
 
 from __future__ import annotations
@@ -131,13 +131,15 @@ def measure_connections(scope: Scope, folder: Path) -> dict[str, object]:
 
 
 def measure_failover(scope: Scope, folder: Path, raw: Path) -> None:
-    """It takes hours: what is measured is written at once, a line for each interval and size."""
-    measured = ""
+    """It takes hours: each interval and size is written as it is measured, and replaces what was there."""
+    lines = raw.read_text().splitlines() if raw.exists() else []
+    parts = {(part["nodes"], part["interval_ms"]): part for part in map(json.loads, lines)}
     for nodes in scope.lab_nodes:
         for interval_ms in scope.failover_ms:
             part = failover.measure(interval_ms, nodes, scope.failover_runs, folder, say)
-            measured += json.dumps(asdict(part), separators=(",", ":")) + "\n"
-            raw.write_text(measured)
+            parts[nodes, interval_ms] = asdict(part)
+            compact = (json.dumps(parts[key], separators=(",", ":")) for key in sorted(parts))
+            raw.write_text("".join(f"{line}\n" for line in compact))
 
 
 def say(what: str) -> None:

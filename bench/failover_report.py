@@ -24,7 +24,7 @@ _RETURN = "return"
 _MISSED = 3
 #: what is drawn: one curve each for both
 _DRAWN = ("cut", "killed", "stopped")
-_CHART = {"width": 420.0, "height": 280.0}
+_WIDTH, _HEIGHT = 340.0, 260.0
 
 Part = Mapping[str, Any]
 Runs = Sequence[Mapping[str, Any]]
@@ -156,7 +156,8 @@ def _takeovers(runs: Runs) -> list[float]:
 
 
 def _lost_share(runs: Runs) -> float:
-    return sum(run["lost"] for run in runs) / sum(run["sent"] for run in runs)
+    lost, sent = (sum(run[key] for run in runs) for key in ("lost", "sent"))
+    return float(lost / sent)
 
 
 # --- targets ----------------------------------------------------------------------------------------
@@ -219,7 +220,8 @@ def _drawn(parts: Sequence[Part]) -> bytes:
             heading=f"a heartbeat every {part['interval_ms']} ms",
             tick_text=lambda value: f"{value:g} ms",
             axis="log",
-            **_CHART,  # type: ignore[arg-type]
+            width=_WIDTH,
+            height=_HEIGHT,
         )
         for part, series in zip(parts, lines, strict=True)
     ]
