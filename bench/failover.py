@@ -33,8 +33,8 @@ from trscaler_gen.lab.network import CLIENT, SWITCH
 from trscaler_gen.lab.responder import PORT
 
 EVENTS = ("cut", "frozen", "killed", "stopped", "unhealthy")
-#: sources of the victim's that are watched, and others beside them
-WATCHED, BESIDE = 4, 2
+#: a switch that floods each probe to so many nodes is much work for one machine: fewer sources, more slowly
+_MANY_NODES = 8
 #: what is probed before each event
 _BEFORE_S = 0.15
 _CALM_DEADLINE_S = 2.0
@@ -258,7 +258,7 @@ def measure(interval_ms: int, nodes: int, runs: int, folder: Path, say: Callable
     here = folder / f"failover-{interval_ms}-{nodes}"
     here.mkdir()
     margin_s = max(0.005, interval_ms / 2000)
-    probe_ms = max(1.0, interval_ms / 100) * (2 if nodes > 8 else 1)
+    probe_ms = max(1.0, interval_ms / 100) * (2 if nodes > _MANY_NODES else 1)
     done: list[Run] = []
     gave_up, load, began_s = "", os.getloadavg()[0], time.monotonic()
     with ExitStack() as stack:
@@ -270,7 +270,7 @@ def measure(interval_ms: int, nodes: int, runs: int, folder: Path, say: Callable
                 taken_s = time.monotonic() - began_s
                 say(f"{nodes} nodes, {interval_ms} ms: {turn + 1} of {runs}, {taken_s:.0f} s")
         except (AssertionError, OperationError) as error:
-            gave_up = str(error)
+            gave_up = " ".join(str(error).split())
             say(f"{nodes} nodes, {interval_ms} ms: {gave_up}")
     seconds = round(time.monotonic() - began_s, 1)
     return Part(interval_ms, nodes, probe_ms, 1000 * margin_s, seconds, load, done, gave_up)
@@ -302,6 +302,7 @@ class Bench:
     plan: list[str]
     interval_ms: int
     margin_s: float
+    watched: int
 
     @classmethod
     def of(
@@ -310,9 +311,15 @@ class Bench:
         """Wait until it serves, and find sources that the victim answers."""
         contender.settle()
         program = compile_prober(folder)
-        plan = [VIPS[0], str(PORT), str(round(probe_ms * 1e6)), *_sources(contender.lab)]
+        watched = 2 if len(contender.lab.nodes) > _MANY_NODES else 4
+        plan = [
+            VIPS[0],
+            str(PORT),
+            str(round(probe_ms * 1e6)),
+            *_sources(contender.lab, watched, watched // 2),
+        ]
         prober = contender.lab.command(CLIENT, [str(program)])
-        return cls(contender, prober, folder / f"{contender.who}.bin", plan, interval_ms, margin_s)
+        return cls(contender, prober, folder / f"{contender.who}.bin", plan, interval_ms, margin_s, watched)
 
     def round(self) -> list[Run]:
         """Every event in turn."""
@@ -329,7 +336,7 @@ class Bench:
 
     def _watched(self, happen: Callable[[], object], taken_by: Callable[[int], bool]) -> Observation:
         """Probe while it happens, until every source is taken over, and a while longer."""
-        watched = range(WATCHED)
+        watched = range(self.watched)
         began_s = time.monotonic()
         with watching(self.prober, self.file, self.plan) as watch:
             watch.go_on(_BEFORE_S)
@@ -352,12 +359,12 @@ class Bench:
         return 10 + 10 * self.interval_ms / 1000
 
 
-def _sources(lab: Lab) -> list[str]:
+def _sources(lab: Lab, watched: int, beside: int) -> list[str]:
     """Some that the victim answers and then some that others answer, or any that are left."""
     with lab.probing(sources=250, interval_ms=1000, seconds=1) as probe:
         seen = probe.wait().per_source
     mine = [each.source for each in seen if list(each.by_node) == [VICTIM]]
     others = [each.source for each in seen if each.source not in mine]
-    if len(mine) < WATCHED:
+    if len(mine) < watched:
         raise OperationError(f"the client has only {len(mine)} sources that {VICTIM} answers")
-    return [*mine[:WATCHED], *(others or mine[WATCHED:])[:BESIDE]]
+    return [*mine[:watched], *(others or mine[watched:])[:beside]]

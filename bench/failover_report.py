@@ -37,11 +37,16 @@ def section(parts: Sequence[Part]) -> str:
 
 def pictures(parts: Sequence[Part]) -> dict[str, bytes]:
     """SVG files by name: distributions of takeover times, one picture for each size of cluster."""
-    return {_picture(nodes): _drawn([p for p in parts if p["nodes"] == nodes]) for nodes in _sizes(parts)}
+    measured = [part for part in parts if part["runs"]]
+    return {_picture(nodes): _drawn(_with(measured, nodes)) for nodes in _sizes(measured)}
 
 
 def _sizes(parts: Sequence[Part]) -> list[int]:
-    return list(dict.fromkeys(part["nodes"] for part in parts if part["runs"]))
+    return list(dict.fromkeys(part["nodes"] for part in parts))
+
+
+def _with(parts: Sequence[Part], nodes: int) -> list[Part]:
+    return [part for part in parts if part["nodes"] == nodes]
 
 
 def _picture(nodes: int) -> str:
@@ -57,8 +62,8 @@ def _head(parts: Sequence[Part]) -> str:
 
 Next to plain keepalived (VRRP version 3) that moves one address between as many hosts, at the same interval,
 with the same events, health check (every second) and prober, in turn on the same machine. Four sources that
-the victim answers, and two beside them, send a probe each at short intervals. Load of the machine:
-{min(loads):.1f} to {max(loads):.1f}.
+the victim answers, and two beside them (with more than eight nodes two, and one), send a probe each at short
+intervals. Load of the machine: {min(loads):.1f} to {max(loads):.1f}.
 
 - *takeover*: from the event until a source has its first answer from another node; all sources of all runs
 - *lost*: the longest time in which all probes of a source were lost, in the median run and the worst; and the
@@ -72,13 +77,10 @@ the victim answers, and two beside them, send a probe each at short intervals. L
 
 
 def _size(parts: Sequence[Part], nodes: int) -> str:
-    mine = [part for part in parts if part["nodes"] == nodes]
-    tables = "\n".join(_interval(part) for part in mine)
-    return f"""### {nodes} nodes
-
-![Distributions of takeover times, {nodes} nodes](images/{_picture(nodes)})
-
-{tables}"""
+    mine = _with(parts, nodes)
+    is_drawn = any(part["runs"] for part in mine)
+    picture = f"![Distributions of takeover times, {nodes} nodes](images/{_picture(nodes)})\n"
+    return "\n".join([f"### {nodes} nodes\n", *([picture] if is_drawn else []), *map(_interval, mine)])
 
 
 def _interval(part: Part) -> str:
@@ -135,7 +137,9 @@ def _quiet(runs: Runs) -> Runs:
 
 
 def _both(runs: Runs, told: Callable[[Runs], str]) -> str:
-    """Of the runs that were not disturbed, and in brackets of all."""
+    """Of the runs that were not disturbed, and in brackets of all; nothing, of none."""
+    if not runs:
+        return ""
     quiet = _quiet(runs)
     everything = told(runs)
     if not quiet:

@@ -6,11 +6,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
 sys.path.append(str(Path(__file__).parent.parent))
+from bench.failover import EVENTS, Part, Run
+from bench.failover_report import pictures, section
 from bench.takeover import Observation, compile_prober, observed, watching
 
 #: answers as n2; told HOLE or BOTH it is silent, or two nodes at once, for so many ms, and n3 from then on
@@ -112,3 +115,42 @@ def test_two_nodes_at_once_are_seen_as_long_as_they_are(twin: Twin) -> None:
 def test_a_machine_that_was_slow_is_told(twin: Twin) -> None:
     assert twin.observe("HOLE", margin_s=0).disturbed
     assert not twin.observe("HOLE", margin_s=60).disturbed
+
+
+def a_run(who: str, event: str, *takeover_ms: float, disturbed: bool = False) -> Run:
+    seen = Observation(
+        takeover_ms=list(takeover_ms),
+        gap_ms=[31.0],
+        sent=1000,
+        lost=30,
+        lost_ms=30.0,
+        doubled=0,
+        doubled_ms=0.0,
+        late_ms=1.0,
+        stall_ms=0.0,
+        disturbed=disturbed,
+    )
+    return Run(who, event, False, seen)
+
+
+def told(runs: list[Run], gave_up: str = "") -> str:
+    return section([asdict(Part(10, 4, 1.0, 5.0, 60.0, 0.1, runs, gave_up))])
+
+
+def test_disturbed_runs_are_in_brackets() -> None:
+    page = told([a_run("trscaler-gen", "cut", 28.0), a_run("trscaler-gen", "cut", 90.0, disturbed=True)])
+    assert "| cable pulled | trscaler-gen | 2 | 1 | 28.0 (59.0) | 28.0 (83.8) | 28.0 (90.0) |" in page
+    assert "| takeover after a crash, worst, ms | 28.0 (90.0) | 60 at 10 ms |" in page
+
+
+def test_what_nobody_took_over_and_what_ended_early_is_told() -> None:
+    page = told([a_run("keepalived", "cut", 28.0), a_run("keepalived", "cut")], "the lab burned down")
+    assert "| cable pulled | keepalived | 2 | 0 | 28.0 | 28.0 | 28.0, 1 never |" in page
+    assert "It ended early: the lab burned down." in page
+
+
+def test_the_picture_has_a_curve_for_each() -> None:
+    runs = [a_run(who, event, 28.0, 30.0) for who in ("trscaler-gen", "keepalived") for event in EVENTS]
+    drawn = pictures([asdict(Part(10, 4, 1.0, 5.0, 60.0, 0.1, runs))])
+    assert list(drawn) == ["failover-4.svg"]
+    assert b"stopped: keepalived" in drawn["failover-4.svg"]
