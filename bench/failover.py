@@ -224,6 +224,8 @@ def _ready(lab: Lab, event: str) -> Iterator[Callable[[], object]]:
         yield _unhealthy(lab).touch
         return
     pids = _daemons(lab)
+    if not pids:
+        raise OperationError(f"{VICTIM} runs no keepalived to be {event}")
     if event == "frozen":
         yield partial(_signal, pids, signal.SIGSTOP)
     elif event == "killed":
@@ -265,13 +267,14 @@ def measure(interval_ms: int, nodes: int, runs: int, folder: Path, say: Callable
         try:
             contenders = [stack.enter_context(up(here, interval_ms, nodes)) for up in (_ours, _plain)]
             benches = [Bench.of(each, here, interval_ms, probe_ms, margin_s) for each in contenders]
+            up_s = time.monotonic()
             for turn in range(runs):
                 done += _turn(benches if turn % 2 else benches[::-1], interval_ms)
-                taken_s = time.monotonic() - began_s
-                say(f"{nodes} nodes, {interval_ms} ms: {turn + 1} of {runs}, {taken_s:.0f} s")
-        except (AssertionError, OperationError) as error:
+                left_s = (runs - turn - 1) * (time.monotonic() - up_s) / (turn + 1)
+                say(f"failover, {nodes} nodes, {interval_ms} ms: {turn + 1} of {runs}, {left_s:.0f} s to go")
+        except (AssertionError, OperationError, OSError, subprocess.SubprocessError) as error:
             gave_up = " ".join(str(error).split())
-            say(f"{nodes} nodes, {interval_ms} ms: {gave_up}")
+            say(f"failover, {nodes} nodes, {interval_ms} ms: {gave_up}")
     seconds = round(time.monotonic() - began_s, 1)
     return Part(interval_ms, nodes, probe_ms, 1000 * margin_s, seconds, load, done, gave_up)
 

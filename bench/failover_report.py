@@ -72,6 +72,8 @@ intervals. Load of the machine: {min(loads):.1f} to {max(loads):.1f}.
 - *disturbed*: runs in which the prober or the machine was held up longer than the margin below. Figures are
   of the other runs; in brackets with these, where they differ
 - *return*: all ways back; a new keepalived waits some intervals before it sends anything
+- a node of ours that hangs stops to answer when its own lease ends, a little before its peers' lease does:
+  what is lost then is the price of never having two answers. Where an address moves, a hung host answers on
 - a failed health check is noticed up to a second later: that is part of its takeover
 """
 
