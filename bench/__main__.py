@@ -1,8 +1,8 @@
 """``make bench``: measure everything and write docs/benchmarks.md and docs/benchmarks.json.
 
-``--quick`` repeats less, at one heartbeat, and brings up no lab of 32 nodes. ``--only PART`` measures what
-happens to connections, or how long a failover takes, and leaves all other figures as they are. Of failover
-the raw figures are many, and have a file of their own, docs/failover.json.
+``--quick`` repeats less, at one heartbeat, and brings up no lab of 32 nodes. ``--only PART`` measures one
+part, and leaves all other figures as they are. Of failover the raw figures are many, and have a file of their
+own, docs/failover.json.
 """
 
 from __future__ import annotations
@@ -10,26 +10,31 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from bench import (
     build,
     changes,
     connections,
+    deploy,
     events,
     failover,
     failover_report,
     lab,
     machine,
     packets,
+    pictures,
     report,
     ruleset,
     spread,
 )
 
 DOCS = Path(__file__).parent.parent / "docs"
-PARTS = ("connections", "failover")
+
+Results = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -42,9 +47,22 @@ class Scope:
     lab_nodes: tuple[int, ...]
     failover_runs: int
     failover_ms: tuple[int, ...]
+    clusters: tuple[int, ...]
+    deploy_nodes: tuple[int, ...]
+    spread_nodes: tuple[int, ...]
 
 
-QUICK = Scope(runs=3, event_runs=1, heartbeats_ms=(100,), lab_nodes=(4,), failover_runs=3, failover_ms=(100,))
+QUICK = Scope(
+    runs=3,
+    event_runs=1,
+    heartbeats_ms=(100,),
+    lab_nodes=(4,),
+    failover_runs=3,
+    failover_ms=(100,),
+    clusters=(5, 20),
+    deploy_nodes=(4,),
+    spread_nodes=(2, 8, 32),
+)
 FULL = Scope(
     runs=7,
     event_runs=5,
@@ -52,6 +70,9 @@ FULL = Scope(
     lab_nodes=(4, 32),
     failover_runs=30,
     failover_ms=(10, 30, 100, 1000),
+    clusters=(10, 100, 1000),
+    deploy_nodes=(8, 32),
+    spread_nodes=tuple(range(2, 33)),
 )
 
 
@@ -60,7 +81,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="less than two minutes")
     parser.add_argument("--output", type=Path, default=DOCS, help="folder for both files")
-    parser.add_argument("--only", choices=PARTS, help="only this part; the others' figures stay")
+    parser.add_argument(
+        "--only", choices=(*PARTS, "failover"), help="only this part; the others' figures stay"
+    )
     parser.add_argument("--event-runs", type=int, help="how often each event is repeated")
     parser.add_argument("--failover-runs", type=int, help="how often each event of failover is repeated")
     parser.add_argument("--heartbeats", type=int, nargs="+", help="only these intervals of failover, in ms")
@@ -77,11 +100,11 @@ def main() -> None:
         scope = replace(scope, lab_nodes=tuple(options.nodes))
     with tempfile.TemporaryDirectory(prefix="trscaler-bench-", dir="/var/tmp") as folder:
         if options.only:
-            results = json.loads((options.output / "benchmarks.json").read_text())
+            results = read_results(options.output)
+            if options.only in PARTS:
+                PARTS[options.only](results, scope, Path(folder))
         else:
             results = measure(scope, Path(folder))
-        if options.only in (None, "connections"):
-            results["connections"] = measure_connections(scope, Path(folder))
         options.output.mkdir(parents=True, exist_ok=True)
         if options.only in (None, "failover"):
             measure_failover(scope, Path(folder), options.output / "failover.json")
@@ -89,7 +112,7 @@ def main() -> None:
     write_pages(results, options.output)
 
 
-def write_pages(results: dict[str, object], output: Path) -> None:
+def write_pages(results: Results, output: Path) -> None:
     """The page, and its pictures."""
     raw = output / "failover.json"
     parts = [json.loads(line) for line in raw.read_text().splitlines()] if raw.exists() else []
@@ -97,37 +120,80 @@ def write_pages(results: dict[str, object], output: Path) -> None:
     (output / "images").mkdir(exist_ok=True)
     for name, picture in failover_report.pictures(parts).items():
         (output / "images" / name).write_bytes(picture)
+    pictures.write(results, output / "images")
 
 
-def measure(scope: Scope, folder: Path) -> dict[str, object]:
+def measure(scope: Scope, folder: Path) -> Results:
     """All parts in turn; each says on standard output when it begins."""
-    results: dict[str, object] = {"scope": asdict(scope), "machine": machine.describe()}
-    say("builds")
-    results["build"] = [asdict(row) for row in build.measure((2, 8, 32), scope.runs, folder)]
+    results: Results = {"scope": asdict(scope), "machine": machine.describe()}
+    for measure_part in PARTS.values():
+        measure_part(results, scope, folder)
     say("rulesets")
-    results["ruleset"] = [asdict(row) for row in ruleset.measure((4, 32), scope.runs, folder)]
-    say("spread")
-    results["spread"] = asdict(spread.measure(32, 1024))
+    results["ruleset"] = [asdict(row) for row in ruleset.measure((2, 4, 8, 16, 32), scope.runs, folder)]
     for nodes in scope.lab_nodes:
         say(f"a lab of {nodes}")
-        results.setdefault("lab", []).append(asdict(lab.measure(nodes, folder)))  # type: ignore[attr-defined]
+        results.setdefault("lab", []).append(asdict(lab.measure(nodes, folder)))
     say("changes by an operator")
     results["changes"] = [asdict(row) for row in changes.measure(scope.event_runs, folder)]
     for interval_ms in scope.heartbeats_ms:
         say(f"events at {interval_ms} ms")
         rows = events.measure(interval_ms, scope.event_runs, folder)
-        results.setdefault("events", []).extend(map(asdict, rows))  # type: ignore[attr-defined]
+        results.setdefault("events", []).extend(map(asdict, rows))
     return results
 
 
-def measure_connections(scope: Scope, folder: Path) -> dict[str, object]:
-    """It takes longest, and may be measured alone: so it says itself what on."""
-    results: dict[str, object] = {"runs": scope.event_runs, "machine": machine.describe()}
+# Parts that may be measured alone: so each says itself what on
+
+
+def measure_build(results: Results, scope: Scope, folder: Path) -> None:
+    """One cluster of each size, and folders of clusters."""
+    part: Results = {"runs": scope.runs, "machine": machine.describe()}
+    say("builds")
+    part["rows"] = [asdict(row) for row in build.measure((2, 4, 8, 16, 32), scope.runs, folder)]
+    say("builds of folders")
+    part["folders"] = [asdict(row) for row in build.measure_folders(scope.clusters, folder)]
+    results["build"] = part
+
+
+def measure_deploy(results: Results, scope: Scope, folder: Path) -> None:
+    """Next to ansible-core."""
+    part: Results = {"machine": machine.describe(), "rows": []}
+    for nodes in scope.deploy_nodes:
+        say(f"apply and ansible, {nodes} nodes")
+        runs = 1 if scope is QUICK else 3
+        part["rows"].append(asdict(deploy.measure(nodes, runs, folder)))
+    results["deploy"] = part
+
+
+def measure_spread(results: Results, scope: Scope, folder: Path) -> None:
+    """Next to other ways of hashing; arithmetic."""
+    say("spread")
+    results["spread"] = [asdict(row) for row in spread.measure(scope.spread_nodes)]
+
+
+def measure_connections(results: Results, scope: Scope, folder: Path) -> None:
+    """It takes longest."""
+    part: Results = {"runs": scope.event_runs, "machine": machine.describe()}
     say("packets")
-    results["packets"] = [asdict(row) for row in packets.measure(folder)]
+    part["packets"] = [asdict(row) for row in packets.measure(folder)]
     say("connections")
-    results["rows"] = [asdict(row) for row in connections.measure(scope.event_runs, folder)]
-    return results
+    part["rows"] = [asdict(row) for row in connections.measure(scope.event_runs, folder)]
+    results["connections"] = part
+
+
+PARTS: dict[str, Callable[[Results, Scope, Path], None]] = {
+    "build": measure_build,
+    "deploy": measure_deploy,
+    "spread": measure_spread,
+    "connections": measure_connections,
+}
+
+
+def read_results(folder: Path) -> Results:
+    """What was measured before; a part alone may be the first."""
+    path = folder / "benchmarks.json"
+    found: Results = json.loads(path.read_text()) if path.exists() else {}
+    return found
 
 
 def measure_failover(scope: Scope, folder: Path, raw: Path) -> None:

@@ -276,3 +276,32 @@ def test_a_node_that_cannot_be_placed_is_refused(node: int, weight: int) -> None
 def test_a_stranger_cannot_be_removed() -> None:
     with pytest.raises(ValueError, match="node 7 is not placed"):
         remove_node(place({1: 1}, 64), 7)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "alive", "one_failed", "two_failed"),
+    [(2, 512, 1024, 1024), (8, 128, 147, 173), (32, 32, 34, 36)],
+)
+def test_the_fullest_node_has_so_many_buckets(
+    nodes: int, alive: int, one_failed: int, two_failed: int
+) -> None:
+    """Exact, next to other ways of hashing in docs/benchmarks.md: 1.00, 1.03 and 1.05 times the mean for 32."""
+    placement = place(dict.fromkeys(range(1, nodes + 1), 1), 1024)
+
+    def fullest(failed: int) -> int:
+        groups = combinations(placement.weights, failed)
+        survivors = (placement.weights.keys() - set(group) for group in groups)
+        return max(max(Counter(owners(placement, each)).values()) for each in survivors if each)
+
+    assert [fullest(failed) for failed in (0, 1, min(2, nodes - 1))] == [alive, one_failed, two_failed]
+
+
+@pytest.mark.parametrize("nodes", [2, 8, 31])
+def test_a_change_of_membership_moves_the_least_that_is_possible(nodes: int) -> None:
+    """What a new node is to have, rounded; and of a removed one all that it had, to others alone."""
+    placement = place(dict.fromkeys(range(1, nodes + 1), 1), 1024)
+    added = add_node(placement, nodes + 1, 1)
+    assert len(moved(placement, added)) in (1024 // (nodes + 1), -(-1024 // (nodes + 1)))
+    for node in placement.weights:
+        own = Counter(owners(placement, placement.weights))[node]
+        assert len(moved(placement, remove_node(placement, node))) == own
