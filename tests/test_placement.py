@@ -283,7 +283,7 @@ def test_a_stranger_cannot_be_removed() -> None:
     [(2, 512, 1024, 1024), (8, 128, 147, 173), (32, 32, 34, 36)],
 )
 def test_so_full_is_the_fullest_node(nodes: int, alive: int, one_failed: int, two_failed: int) -> None:
-    """Exact; docs/benchmarks.md has other ways of hashing: 1.00, 1.03 and 1.05 times the mean for 32 nodes."""
+    """Exact: 1.00, 1.03 and 1.05 times the mean for 32 nodes; docs/benchmarks.md has other ways."""
     placement = place(dict.fromkeys(range(1, nodes + 1), 1), 1024)
 
     def fullest(failed: int) -> int:
