@@ -68,7 +68,8 @@ intervals. Load of the machine: {min(loads):.1f} to {max(loads):.1f}.
 - *takeover*: from the event until a source has its first answer from another node; all sources of all runs
 - *lost*: the longest time in which all probes of a source were lost, in the median run and the worst; and the
   part of all probes, from 0.15 s before the event until 0.2 s or an interval after the takeover
-- *doubled*: probes with two answers, and the longest time in which all of a source's had two
+- *doubled*: probes with two answers, and the longest time in which all of a source's had two, up to its next
+  probe that had not: one alone counts a probe's interval
 - *disturbed*: runs in which the prober or the machine was held up longer than the margin below. Figures are
   of the other runs; in brackets with these, where they differ
 - *return*: all ways back; a new keepalived waits some intervals before it sends anything
