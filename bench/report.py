@@ -194,7 +194,7 @@ def _against_ansible(part: Mapping[str, Any]) -> str:
     rows, load = part["rows"], part["machine"]["load before"]
     text = f"""## Deploying, next to {rows[0]["ansible"]}
 
-Seconds, from a cold interpreter to its end, medians of runs in turn ({len(rows[0]["apply_first_s"])} each) with
+Seconds, from a cold interpreter to its end, medians of {len(rows[0]["apply_first_s"])} runs in turn with
 the spread; all nodes run on this one machine. Load of the machine at the start: {load}. *First*: onto bare
 nodes, until every node serves. *Same*: there is nothing to do. The goal: at least 5 times as fast.
 
