@@ -201,6 +201,17 @@ remember_generation() {
 
 is_loaded() { [ -e "$RUN/listing" ]; }
 
+# Rules, addresses and heartbeats hang on a device, not on its name: one that was deleted and made again has another
+# number and perhaps another address. Older kernels take the rules of a deleted device away and tell nobody, newer
+# ones move them to the next of its name. Of a node that was started by an earlier version nothing is known.
+link_is_another() {
+    read_word "$RUN/link"
+    [ -n "$WORD" ] || return 1
+    loaded_for=$WORD
+    read_word "/sys/class/net/$LINK/ifindex"
+    [ "$WORD" != "$loaded_for" ]
+}
+
 # Sets LOADED to the generation that is in the kernel.
 find_loaded() {
     read_word "$RUN/loaded"
@@ -237,6 +248,7 @@ look_at_ruleset() {
     read -r RULESET ACCEPTED DROPPED KEPT AT_ONCE <<EOF
 $seen
 EOF
+    [ "$RULESET" != intact ] || ! link_is_another || RULESET=altered
     read_word "$RUN/at_once"
     AT_ONCE=$((AT_ONCE + ${WORD:-0}))
     DROPPED=$((DROPPED + AT_ONCE))
@@ -261,6 +273,7 @@ load_boot_rules() { { printf 'include "%s/boot.nft"\n' "$HERE" && lasting_elemen
 # Counters begin anew.
 remember_boot() {
     rm -f "$RUN/at_once"
+    cat "/sys/class/net/$LINK/ifindex" >"$RUN/link"
     remember
 }
 
@@ -331,6 +344,8 @@ delete_old_objects() {
 
 # A node without its rules must not keep the addresses up: it would answer questions for the inner MAC.
 heal() {
+    another=no
+    if link_is_another; then another=yes; fi
     note "ruleset $1: loading it again"
     [ "$1" != missing ] || ip link set dev "$DEVICE" down 2>/dev/null || :
     if ! load_boot_rules || ! { raise_device; remember_boot; }; then
@@ -340,6 +355,13 @@ heal() {
     fi
     ensure_device
     note "ruleset is whole again"
+    [ "$another" = no ] || follow_link
+}
+
+# keepalived sends nothing over a device that has come in the place of another until it reads its configuration again.
+follow_link() {
+    note "$LINK was made again: heartbeats begin anew on it"
+    ! heartbeat_runs || reload_daemon || note "keepalived does not reload"
 }
 
 # From its rules on a node's heartbeats count: whoever stood in for it stops, so its addresses come at once, before
@@ -1136,7 +1158,7 @@ detach() {
     ! accepts_cluster_mac || bridge fdb del "$CLUSTER_MAC" dev "$LINK" self || :
     for family in netdev inet; do nft delete table "$family" "$TABLE" 2>/dev/null || :; done
     restore_link_settings
-    for name in settings-before listing loaded epoch serial switch left changing heartbeat.conf heartbeat rules-read; do
+    for name in settings-before listing loaded epoch serial switch left changing heartbeat.conf heartbeat rules-read link; do
         rm -f "$RUN/$name"
     done
 }
@@ -1397,7 +1419,7 @@ rules_hold() {
     read_word "$RUN/rules-read"
     read_at=${WORD:-0}
     read -r uptime _ </proc/uptime
-    if watch_runs && [ $((${uptime%.*} - read_at)) -lt "$READ_RULES_EVERY_S" ]; then return 0; fi
+    if watch_runs && ! link_is_another && [ $((${uptime%.*} - read_at)) -lt "$READ_RULES_EVERY_S" ]; then return 0; fi
     is_intact || return 1
     echo "${uptime%.*}" >"$RUN/rules-read" || :
 }

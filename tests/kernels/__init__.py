@@ -1,0 +1,1 @@
+"""The end-to-end scenario on other kernels and links."""
