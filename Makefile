@@ -1,5 +1,5 @@
 # make demo: see it work.  make test: all tests.  Both prepare the machine first (as root, on Debian 12 or Ubuntu 24.04).
-.PHONY: help setup demo test lint format bench bench-quick faults clean
+.PHONY: help setup demo test lint format bench bench-quick faults kernels clean
 
 help:
 	@sed -n 's/^#: *//p' Makefile
@@ -39,6 +39,10 @@ bench-quick: setup
 faults: setup
 	@cd tests && ../.venv/bin/python -m faults --seed $(or $(SEED),1) --time $(or $(TIME),60) --nodes $(or $(NODES),4) \
 		$(if $(KINDS),--kinds "$(KINDS)") $(if $(SCHEDULE),--schedule "$(abspath $(SCHEDULE))")
+
+#: make kernels the end-to-end scenario on Debian's own kernel, in an emulated machine, on wires, VLANs and bonds (LINKS="vlan bond")
+kernels: setup
+	@tools/kernels $(LINKS)
 
 #: make man     write the manual page to build/trscaler-gen.1
 man: setup
