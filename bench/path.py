@@ -41,6 +41,15 @@ DATAGRAM = bytes.fromhex("1267 0009 0008 0000")
 JUMPS = 50
 STATIC_SEED = 4711
 
+#: before connections are looked up, as everything that changes packets
+_PACKET_TYPE = """table ip bench {
+    chain c {
+        type filter hook prerouting priority raw
+        meta pkttype set host
+    }
+}
+"""
+
 Setup = Callable[[str], None]
 
 
@@ -218,7 +227,7 @@ def _load(cluster: Measured, alive: frozenset[int], namespace: str) -> None:
     elements = [f"add element netdev {table} {name} {{ {leases} }}" for name in sets]
     elements.append(f"add element netdev {table} company {{ {NODE_ID} timeout 1h }}")
     if len(alive) == cluster.nodes:
-        elements.append(f"add element netdev {table} calm {{ 0x40 timeout 1h }}")
+        elements.append(f"add element netdev {table} calm {{ 0x0 timeout 1h }}")
     _nft(namespace, "\n".join(elements) + "\n")
 
 
@@ -259,6 +268,8 @@ def _recipe(cluster: Measured, namespace: str, *, rejects: bool) -> None:
     unmarked = ["-m", "mark", "!", "--mark", "0xffff"] if rejects else ["-m", "mark", "--mark", "0xfffe"]
     _inside(namespace, *prerouting, *unmarked, "-j", "DROP")
     mangle = ["-j", "mangle", "--mangle-mac-s", str(cluster.lock.cluster_mac)]
+    # TCP takes no packet that came by multicast.
+    _nft(namespace, _PACKET_TYPE)
     _inside(namespace, "arptables", "-A", "OUTPUT", "-o", "eth0", "--h-length", "6", *mangle)
 
 
@@ -276,34 +287,22 @@ def _parts(cluster: Measured) -> Iterator[Competitor]:
 
 
 def _expressions_of(cluster: Measured) -> list[str]:
-    """Cut the rule as it was rendered before each expression."""
+    """Cut the rule as it was rendered before each expression; without the drop, it goes on."""
     text = cluster.ruleset.read_text()
-    (rule,) = re.findall(r"^ +(meta protocol ip @ll.*)$", text, re.MULTILINE)
-    cuts = r" (?=@ll,|@nh,0,8|ip protocol|counter|jhash )"
-    *parts, last = re.split(cuts, rule)
-    hashed, _, verdicts = last.partition(" vmap ")
-    return [*parts, f"{hashed} != {cluster.lock.buckets - 1}", f"vmap {verdicts}"]
+    (rule,) = re.findall(r"^ +(@ll,.*0800 .*) counter drop comment", text, re.MULTILINE)
+    *parts, last = re.split(r" (?=@nh,72,8|jhash )", rule)
+    hashed, _, own = last.partition(" != @")
+    return [*parts, f"{hashed} != {cluster.lock.buckets - 1}", f"!= @{own}", "counter"]
 
 
 def _magnified(cluster: Measured, rule: str, namespace: str) -> None:
-    """In the table of the ruleset, so that its sets and maps are there; the last verdict would end it all."""
+    """In the table of the ruleset, so that its sets are there."""
     _load(cluster, frozenset(range(1, cluster.nodes + 1)), namespace)
-    rule = rule.replace(f" != {cluster.lock.buckets - 1} vmap", " vmap")
-    maps = _passing_verdicts(cluster, rule)
+    rule = rule.replace(f"!= {cluster.lock.buckets - 1} != @", "!= @")
     jumps = "\n ".join(["jump magnified"] * JUMPS)
     hook = 'type filter hook ingress device "eth0" priority -200; policy drop;'
     chains = f"chain magnified {{\n {rule}\n }}\n chain first {{\n {hook}\n {jumps}\n }}"
-    _nft(namespace, f"table netdev {cluster.table} {{\n {maps}\n {chains}\n }}\n")
-
-
-def _passing_verdicts(cluster: Measured, rule: str) -> str:
-    """A map as the ruleset has it, with verdicts after which the next evaluation follows."""
-    if "vmap" not in rule:
-        return ""
-    name = rule.rpartition("@")[2]
-    elements = ", ".join(f"{bucket} : return" for bucket in range(cluster.lock.buckets))
-    kind = f"typeof symhash mod {cluster.lock.buckets} : verdict; flags constant;"
-    return f"map {name.replace('at_once', 'passing')} {{ {kind} elements = {{ {elements} }}\n }}"
+    _nft(namespace, f"table netdev {cluster.table} {{\n {chains}\n }}\n")
 
 
 def _expressions(rows: Sequence[tuple[Competitor, Sequence[float]]]) -> Iterator[Expression]:

@@ -173,6 +173,12 @@ class NodePlan:
         return SERIAL_MARK | self.switch, SERIAL_MARK | (MAX_SERIAL + 1)
 
     @property
+    def own_buckets(self) -> tuple[int, ...]:
+        """The buckets in whose order this node is the first."""
+        first = self.ranks[0].column.node_ids
+        return tuple(bucket for bucket, node_id in enumerate(first) if node_id == self.node_id)
+
+    @property
     def calm_ms(self) -> int:
         """How long one look at the peers stands for all of them; 0 where that is no interval of heartbeats.
 

@@ -41,32 +41,40 @@ _INDENT = " " * 12
 _NO_TAG_YET = "\0"
 
 #: What is hashed, in nft's words. An ICMP error quotes the packet that we sent, after 8 bytes of its own
-#: header: the quoted destination is the source of the flow's packets, and the other way round. Offsets in
-#: bits: RFC 791 3.1, RFC 8200 3.
+#: header: the quoted destination is the source of the flow's packets, and the other way round. As a header's
+#: bare bits, addresses cost no question for its version. Offsets in bits: RFC 791 3.1, RFC 8200 3.
 _HASHED = {
     "source-destination": {
         "ipv4": "ip saddr . ip daddr",
         "ipv6": "ip6 saddr . ip6 daddr",
         "quoted4": "@th,192,32 . @th,160,32",
         "quoted6": "@th,256,128 . @th,128,128",
+        "header4": "@nh,96,32 . @nh,128,32",
+        "header6": "@nh,64,128 . @nh,192,128",
     },
     "source": {
         "ipv4": "ip saddr",
         "ipv6": "ip6 saddr",
         "quoted4": "@th,192,32",
         "quoted6": "@th,256,128",
+        "header4": "@nh,96,32",
+        "header6": "@nh,64,128",
     },
     "destination-source": {
         "ipv4": "ip daddr . ip saddr",
         "ipv6": "ip6 daddr . ip6 saddr",
         "quoted4": "@th,160,32 . @th,192,32",
         "quoted6": "@th,128,128 . @th,256,128",
+        "header4": "@nh,128,32 . @nh,96,32",
+        "header6": "@nh,192,128 . @nh,64,128",
     },
     "destination": {
         "ipv4": "ip daddr",
         "ipv6": "ip6 daddr",
         "quoted4": "@th,160,32",
         "quoted6": "@th,128,128",
+        "header4": "@nh,128,32",
+        "header6": "@nh,192,128",
     },
 }
 
@@ -129,16 +137,17 @@ def _environment(*, autoescape: bool = False) -> jinja2.Environment:
         "mac_number": lambda mac: f"0x{mac.value:012x}",
         "frame_header": _frame_header,
         "elements": _elements,
-        "verdicts": _verdicts,
+        "buckets": _buckets,
         "kept_buckets": _kept_buckets,
         "seconds": lambda milliseconds: f"{milliseconds / 1000:g}",
     }
     return environment
 
 
-def _frame_header(destination: object) -> str:
-    """Write the first 14 bytes of a frame as a number: all but the destination is 0."""
-    return f"0x{HardwareAddress.parse(str(destination)).value:012x}{0:016x}"
+def _frame_header(destination: HardwareAddress | str, ether_type: int) -> str:
+    """Write the first 14 bytes of a frame as a number, without the source."""
+    mac = HardwareAddress.parse(str(destination))
+    return f"0x{mac.value:012x}{0:012x}{ether_type:04x}"
 
 
 @lru_cache(maxsize=2 * MAX_ID)
@@ -155,16 +164,9 @@ def _elements(rank: Rank) -> str:
     return _INDENT + "".join(cells).rstrip(", \n")
 
 
-def _verdicts(first: Rank, node_id: int) -> str:
-    """Lay out what becomes of each bucket's packets while every first choice has its own."""
-    return ",\n".join(
-        _lines(
-            [
-                f"{bucket:>4} : {'goto ours' if owner == node_id else 'drop':<9}"
-                for bucket, owner in enumerate(first.column.node_ids)
-            ]
-        )
-    )
+def _buckets(buckets: Iterable[int]) -> str:
+    """Lay out elements of a constant set of buckets."""
+    return ",\n".join(_lines([f"{bucket:>4}" for bucket in buckets]))
 
 
 def _kept_buckets(buckets: Iterable[int], keep_s: int) -> str:

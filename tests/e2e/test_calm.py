@@ -35,6 +35,7 @@ def stopped(cluster: Cluster) -> Seen:
     with under_probes(cluster, FAST_MS) as watched:
         on(cluster, f"kill {DAEMONS}")
         cluster.settle(OTHERS)
+    eventually(lambda: cluster.state(VICTIM)["keepalived"] == "stopped", "keepalived has ended")
     start(cluster)
     cluster.settle()
     return watched.result

@@ -16,7 +16,7 @@ from .cluster import Cluster, eventually, inventory_text, running_cluster
 
 KEEP_S = 10
 #: what a packet meets whose owner is settled, from the wire to the node's own stack
-STEADY = ("ingress", "ours", "shared", "tagged", "ipv4", "ipv6", "quoted4", "quoted6", "decide", "every_node")
+STEADY = ("ingress", "shared", "tagged", "ipv4", "ipv6", "quoted4", "quoted6", "decide", "every_node")
 
 
 def steady_rules(folder: Path, connections: str) -> dict[str, str]:

@@ -291,15 +291,15 @@ def answers(sock: socket.socket, count: int) -> list[bytes]:
 def counters(lab: Lab, node: str, table: str = TABLE) -> dict[str, int]:
     """The packets that a node's ruleset has counted, by the counter's name.
 
-    Rules of the short way count for themselves: all packets, and behind them the node's own.
+    Rules of the short way that drop count for themselves.
     """
     argv = ["nft", "-j", "-t", "list", "table", "netdev", table]
     listed = json.loads(lab.exec(node, argv).stdout)["nftables"]
     found = {item["counter"]["name"]: item["counter"]["packets"] for item in listed if "counter" in item}
     for statements in (item["rule"]["expr"] for item in listed if "rule" in item):
-        passed = sum(_counted(statement) for statement in statements)
-        if passed:
-            found["dropped"] += passed if any("vmap" in statement for statement in statements) else -passed
+        counted = sum(_counted(statement) for statement in statements)
+        if counted:
+            found["dropped"] += counted
     return found
 
 

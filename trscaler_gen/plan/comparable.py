@@ -16,6 +16,7 @@ _SCRIPT_TAG = re.compile(r"^TAG=[0-9a-f]{8}$", re.MULTILINE)
 #: patterns that begin with plain text are found many times as fast
 _RANK = r"    map (?:first|first_before|rank[0-9]+|before[0-9]+)_TAG \{\n[^}]*\}\n    \}\n\n?"
 _RANKS = re.compile(rf"{_RANK}(?:{_RANK})*")
+_OWN = re.compile(r"(    set own_TAG \{\n[^}]*        elements = \{\n)[^}]*\}")
 #: what is done with one rank after the other
 _RULES = re.compile(
     r"(        meta mark set meta priority map @(?:rank|before))[0-9]+_TAG\n"
@@ -47,6 +48,7 @@ def comparable(before: bytes, after: bytes, *, full: bool) -> tuple[list[str], l
     if not full:
         # What is long goes first: the other patterns then look at what is left.
         old, new = _collapsed(_RANKS, _ranks_in_words, _untagged(old), _untagged(new))
+        old, new = _collapsed(_OWN, _own_in_words, old, new)
         old, new = _collapsed(_ORDERS, _orders_in_words, old, new)
         old, new = _collapsed(_BEFORE, _orders_in_words, old, new)
         old, new = _collapsed(_KEPT_BUCKETS, _buckets_in_words, old, new)
@@ -128,6 +130,11 @@ def _ranks_in_words(maps: str, article: str) -> str:
     kind = "before" if "    map before" in maps else "rank"
     deepest = maps.count(f"    map {kind}") - 1
     return f"    # maps {kind}0 to {kind}{deepest}: {article} preference orders, as this node needs them\n\n"
+
+
+def _own_in_words(elements: str, article: str) -> str:
+    head = elements.partition("elements = {\n")[0]
+    return f"{head}elements = {{\n            ({article} buckets of this node)\n        }}"
 
 
 def _buckets_in_words(lines: str, article: str) -> str:

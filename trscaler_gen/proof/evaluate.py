@@ -63,6 +63,9 @@ _OF_THE_FRAME = ("protocol", "l4proto", "length")
 Found = tuple[Numbers, Flags]
 Reads = Payload | Meta | Match
 
+#: stands for all numbers that do not fit into 64 bits
+TOO_WIDE = np.uint64(2**64 - 1)
+
 
 @dataclass(frozen=True)
 class Members:
@@ -314,21 +317,35 @@ class Machine:
         self, payload: Payload, left: Expression, right: Values, lanes: Lanes
     ) -> tuple[Flags, Flags]:
         """Compare more than 64 bits, for which there are no arrays of numbers."""
-        if right.ranges or any(isinstance(key, Place) for key in lanes.traces):
-            raise UnknownRule("more than 64 bits, of a range or of a frame that was changed")
+        if right.ranges:
+            raise UnknownRule("more than 64 bits, of a range")
         if (left, right) not in self.frames.kept_flags:
-            rows, valid = self.frames.bytes_at(payload.place)
-            if payload.needs is not None:
-                valid = valid & self._fulfilled(payload.needs)
-            size = payload.place.bits // 8
-            if isinstance(left, Masked):
-                rows = rows & _octets(left.mask, size) ^ _octets(left.flip, size)
+            rows, valid = self._wide_rows(payload, left, lanes)
             holds = np.zeros(self.frames.count, bool)
             for value in right.single:
-                holds |= (rows == _octets(self._number(value), size)).all(axis=1)
+                holds |= (rows == _octets(self._number(value), rows.shape[1])).all(axis=1)
             self.frames.kept_flags[left, right] = holds, valid
         holds, valid = self.frames.kept_flags[left, right]
         return holds[lanes.frame], valid[lanes.frame]
+
+    def _wide_rows(self, payload: Payload, whole: Expression, lanes: Lanes) -> tuple[Bytes, Flags]:
+        """The bytes of every frame, with what ``whole`` does to them."""
+        rows, valid = self.frames.bytes_at(payload.place)
+        if payload.needs is not None:
+            valid = valid & self._fulfilled(payload.needs)
+        if any(isinstance(key, Place) and _overlap(key, payload.place) for key in lanes.traces):
+            raise UnknownRule("more than 64 bits of which some were changed")
+        if isinstance(whole, Masked):
+            size = payload.place.bits // 8
+            rows = rows & _octets(whole.mask, size) ^ _octets(whole.flip, size)
+        return rows, valid
+
+    def _wide_value(self, payload: Payload, whole: Expression, lanes: Lanes) -> Found:
+        """The value of more than 64 bits: TOO_WIDE where they are needed."""
+        rows, valid = self._wide_rows(payload, whole, lanes)
+        low = np.ascontiguousarray(rows[:, -8:]).view(">u8").reshape(-1).astype(np.uint64)
+        values = np.where(rows[:, :-8].any(axis=1), TOO_WIDE, low)
+        return values[lanes.frame], valid[lanes.frame]
 
     # Sets
 
@@ -399,6 +416,8 @@ class Machine:
         """The value of an expression for every packet, and where it has one."""
         sure = np.ones(lanes.count, bool)
         match expression:
+            case Masked(of=Payload() as wide) | (Payload() as wide) if wide.place.bits > 64:
+                return self._wide_value(wide, expression, lanes)
             case Constant(value):
                 return np.full(lanes.count, self._number(value), np.uint64), sure
             case Meta():

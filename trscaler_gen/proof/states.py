@@ -203,8 +203,8 @@ _UNDISTURBED = (
     State("who is not alive drains", {"draining": NOT_ALIVE}, _drainers_keep),
     State("who is not alive was away already", {"settled": NOTHING, "absent": NOT_ALIVE}, _only_owner),
 )
-#: the set has the first half of the first byte of an IPv4 packet
-_CALM = State("calm", {"calm": Members(frozenset([0x40]))}, _only_owner, is_full=True)
+#: the set has 0: a frame to the cluster MAC does not differ from one
+_CALM = State("calm", {"calm": Members(frozenset([0]))}, _only_owner, is_full=True)
 _ALONE = (
     State("heard others lately", {"settled": NOTHING, "company": NOTHING}, _only_owner, is_alone=True),
     State(

@@ -37,7 +37,7 @@ SWITCH=0
 TWO_PLACEMENTS=no
 PRESERVES=yes
 LEASE_MS=225
-TAG=0e5f9fc6
+TAG=d34ed638
 TABLE=trscaler_golden
 UNIT=trscaler-gen-golden
 # The host's own: its heartbeats come from it.
@@ -233,10 +233,10 @@ look_at_ruleset() {
         /^}/ { ours = 0 }
         $1 == "counter" { counter = $2 }
         $1 == "packets" { packets[counter] = $2; next }
-        # Rules that count for themselves: those of the short way all packets, the one behind them what is this node'"'"'s.
+        # Those rules of the short way that drop count for themselves.
         match($0, / packets [0-9]+ bytes [0-9]+/) {
             split(substr($0, RSTART, RLENGTH), said, " ")
-            at_once += / vmap @at_once_/ ? said[2] : -said[2]
+            at_once += said[2]
             $0 = substr($0, 1, RSTART - 1) substr($0, RSTART + RLENGTH)
         }
         expected[$0]-- > 0 { missing--; next }
