@@ -26,10 +26,13 @@ from bench import (
     lab,
     machine,
     packets,
+    path,
     pictures,
     report,
     ruleset,
+    simulate,
     spread,
+    verify,
 )
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -50,6 +53,8 @@ class Scope:
     clusters: tuple[int, ...]
     deploy_nodes: tuple[int, ...]
     spread_nodes: tuple[int, ...]
+    path_rounds: int
+    capture_bytes: int
 
 
 QUICK = Scope(
@@ -62,6 +67,8 @@ QUICK = Scope(
     clusters=(5, 20),
     deploy_nodes=(4,),
     spread_nodes=(2, 8, 32),
+    path_rounds=200,
+    capture_bytes=100_000_000,
 )
 FULL = Scope(
     runs=7,
@@ -73,6 +80,8 @@ FULL = Scope(
     clusters=(10, 100, 1000),
     deploy_nodes=(8, 32),
     spread_nodes=tuple(range(2, 33)),
+    path_rounds=2000,
+    capture_bytes=1_000_000_000,
 )
 
 
@@ -171,6 +180,26 @@ def measure_spread(results: Results, scope: Scope, folder: Path) -> None:
     results["spread"] = [asdict(row) for row in spread.measure(scope.spread_nodes)]
 
 
+def measure_path(results: Results, scope: Scope, folder: Path) -> None:
+    """Next to one static rule, and to iptables."""
+    say("packets, where they arrive")
+    part: Results = {"machine": machine.describe(), "rounds": scope.path_rounds}
+    results["path"] = part | asdict(path.measure(scope.path_rounds, folder))
+
+
+def measure_verify(results: Results, scope: Scope, folder: Path) -> None:
+    """32 nodes and 1,024 buckets."""
+    say("the proof")
+    results["verify"] = {"machine": machine.describe(), "row": asdict(verify.measure(folder))}
+
+
+def measure_simulate(results: Results, scope: Scope, folder: Path) -> None:
+    """Hashing, and a long capture."""
+    say("recorded traffic")
+    part: Results = {"machine": machine.describe()}
+    results["simulate"] = part | {"row": asdict(simulate.measure(scope.runs, folder, scope.capture_bytes))}
+
+
 def measure_connections(results: Results, scope: Scope, folder: Path) -> None:
     """It takes longest."""
     part: Results = {"runs": scope.event_runs, "machine": machine.describe()}
@@ -182,6 +211,9 @@ def measure_connections(results: Results, scope: Scope, folder: Path) -> None:
 
 
 PARTS: dict[str, Callable[[Results, Scope, Path], None]] = {
+    "path": measure_path,
+    "verify": measure_verify,
+    "simulate": measure_simulate,
     "build": measure_build,
     "deploy": measure_deploy,
     "spread": measure_spread,

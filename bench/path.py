@@ -95,10 +95,10 @@ class PacketPath:
 
 def measure(rounds: int, folder: Path) -> PacketPath:
     """All competitors in one run, and the parts of one rule in another."""
-    clusters = {(nodes, word): _cluster(nodes, word, folder) for nodes in SIZES for word in MODES}
-    program = _compile(folder)
-    rows = _run(program, _competitors(clusters), rounds, folder)
-    expressions = _run(program, _parts(clusters[32, "preserve"]), rounds, folder)
+    clusters = {(nodes, word): cluster_of(nodes, word, folder) for nodes in SIZES for word in MODES}
+    program = compile_program(folder)
+    rows = take_turns(program, _competitors(clusters), rounds, folder)
+    expressions = take_turns(program, _parts(clusters[32, "preserve"]), rounds, folder)
     return PacketPath(tuple(_rows(rows)), tuple(_expressions(expressions)))
 
 
@@ -141,7 +141,7 @@ def _sources(version: int) -> Iterator[Address]:
     return (IPv6Address("2001:2::1") + number for number in range(100_000))
 
 
-def _cluster(nodes: int, mode: str, folder: Path) -> Measured:
+def cluster_of(nodes: int, mode: str, folder: Path) -> Measured:
     path = write_inventory(folder / f"path-{nodes}-{mode}.yaml", nodes)
     path.write_text(f"{path.read_text()}connections: {mode}\n")
     compiled = compile_inventory(path)
@@ -159,8 +159,8 @@ def _competitors(clusters: Mapping[tuple[int, str], Measured]) -> Iterator[Compe
     everybody = frozenset(range(1, 33))
     for version in (4, 6):
         frames = largest.frames(version, own=False, alive=everybody)
-        yield Competitor("drop", f"rejected, IPv{version}", "drop", frames, partial(_one_rule, "drop"))
-        static = partial(_one_rule, f"{_static(largest.lock, version)} != 1023 drop")
+        yield Competitor("drop", f"rejected, IPv{version}", "drop", frames, partial(load_one_rule, "drop"))
+        static = partial(load_one_rule, f"{static_rule(largest.lock, version)} != 1023 drop")
         yield Competitor("static rule", f"rejected, IPv{version}", "drop", frames, static)
     yield from (_product(cluster, what, 4) for cluster in clusters.values() for what in ("all alive",))
     yield _product(largest, "all alive", 6)
@@ -180,7 +180,7 @@ def _accepting(clusters: Mapping[tuple[int, str], Measured]) -> Iterator[Competi
     largest = clusters[32, "preserve"]
     frames = largest.frames(4, own=True, alive=frozenset(range(1, 33)))
     yield Competitor("delivered", "accepted, IPv4", "delivered", frames, partial(_deliver, largest, ""))
-    rule = f"{_static(largest.lock, 4)} != 1023 meta pkttype set host accept"
+    rule = f"{static_rule(largest.lock, 4)} != 1023 meta pkttype set host accept"
     yield Competitor("static rule", "accepted, IPv4", "delivered", frames, partial(_deliver, largest, rule))
     for (nodes, _), cluster in clusters.items():
         own = cluster.frames(4, own=True, alive=frozenset(range(1, nodes + 1)))
@@ -200,16 +200,16 @@ def _product(cluster: Measured, state: str, version: int) -> Competitor:
     alive = frozenset({NODE_ID, *range(2 + dead, cluster.nodes + 1)})
     frames = cluster.frames(version, own=False, alive=alive)
     name = _name(cluster, state)
-    return Competitor(name, f"rejected, IPv{version}", "drop", frames, partial(_load, cluster, alive))
+    return Competitor(name, f"rejected, IPv{version}", "drop", frames, partial(load_ruleset, cluster, alive))
 
 
-def _static(lock: Lock, version: int) -> str:
+def static_rule(lock: Lock, version: int) -> str:
     """The hash as one rule would have it that knows no failure: the least that this approach costs."""
     ip = {4: "ip", 6: "ip6"}[version]
     return f"ether daddr {lock.cluster_mac} jhash {ip} saddr . {ip} daddr mod 1024 seed {STATIC_SEED}"
 
 
-def _one_rule(rule: str, namespace: str) -> None:
+def load_one_rule(rule: str, namespace: str) -> None:
     _nft(namespace, _base_chain(rule))
 
 
@@ -218,7 +218,7 @@ def _base_chain(rules: str) -> str:
     return f"table netdev bench {{\n chain c {{\n {hook}\n {rules}\n }}\n}}\n"
 
 
-def _load(cluster: Measured, alive: frozenset[int], namespace: str) -> None:
+def load_ruleset(cluster: Measured, alive: frozenset[int], namespace: str) -> None:
     """The rules as a node loads them, with leases that last: what heartbeats would have written."""
     _inside(namespace, "nft", "-D", f"hwaddr={HARDWARE_ADDRESS}", "-f", str(cluster.ruleset))
     table = cluster.table
@@ -239,7 +239,7 @@ def _deliver(cluster: Measured, rule: str, namespace: str) -> None:
 
 
 def _deliver_ours(cluster: Measured, namespace: str) -> None:
-    _load(cluster, frozenset(range(1, cluster.nodes + 1)), namespace)
+    load_ruleset(cluster, frozenset(range(1, cluster.nodes + 1)), namespace)
     inner = str(inner_address(cluster.lock.cluster_mac))
     macvlan = ["type", "macvlan", "mode", "bridge"]
     _inside(namespace, "ip", "link", "add", "shared", "link", "eth0", "address", inner, *macvlan)
@@ -297,7 +297,7 @@ def _expressions_of(cluster: Measured) -> list[str]:
 
 def _magnified(cluster: Measured, rule: str, namespace: str) -> None:
     """In the table of the ruleset, so that its sets are there."""
-    _load(cluster, frozenset(range(1, cluster.nodes + 1)), namespace)
+    load_ruleset(cluster, frozenset(range(1, cluster.nodes + 1)), namespace)
     rule = rule.replace(f"!= {cluster.lock.buckets - 1} != @", "!= @")
     jumps = "\n ".join(["jump magnified"] * JUMPS)
     hook = 'type filter hook ingress device "eth0" priority -200; policy drop;'
@@ -315,17 +315,21 @@ def _expressions(rows: Sequence[tuple[Competitor, Sequence[float]]]) -> Iterator
 # --- how it is measured -----------------------------------------------------------------------------
 
 
-def _compile(folder: Path) -> Path:
+def compile_program(folder: Path) -> Path:
     program = folder / "tap"
     source = Path(__file__).with_name("tap.c")
     subprocess.run(["gcc", "-O2", "-o", str(program), str(source)], check=True, timeout=60)
     return program
 
 
-def _run(
-    program: Path, wanted: Iterator[Competitor], rounds: int, folder: Path
+def take_turns(
+    program: Path,
+    wanted: Iterator[Competitor],
+    rounds: int,
+    folder: Path,
+    look: Callable[[str], object] = len,
 ) -> list[tuple[Competitor, list[float]]]:
-    """Every competitor with its nanoseconds per frame, round by round."""
+    """Every competitor with its nanoseconds per frame, round by round; ``look`` sees its namespace at the end."""
     competitors = list(wanted)
     with ExitStack() as stack:
         names = [stack.enter_context(_namespace(number)) for number in range(len(competitors))]
@@ -340,6 +344,8 @@ def _run(
                 competitor.setup(name)
             output, _ = process.communicate("\n", timeout=1800)
         assert process.returncode == 0, f"{program} ended with {process.returncode}"
+        for name in names:
+            look(name)
     times: list[list[float]] = [[] for _ in competitors]
     for line in output.splitlines():
         number, ns = line.split()

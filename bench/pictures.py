@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from bench import path_report
 from trscaler_gen.chart import Figure, Key, Row, bars, figure
 from trscaler_gen.render import render_figure
 
@@ -22,6 +23,8 @@ def write(results: Mapping[str, Any], folder: Path) -> None:
 
 
 def _figures(results: Mapping[str, Any]) -> Iterator[tuple[str, Figure]]:
+    if "path" in results:
+        yield "path", path_report.picture(results["path"])
     if "build" in results:
         yield "build", _build(results["build"]["folders"])
     if "spread" in results:

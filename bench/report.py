@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from bench import failover_report
+from bench import failover_report, path_report
+from bench.table import table
 
 _HEAD = """# Benchmarks
 
@@ -22,12 +23,6 @@ def markdown(results: Mapping[str, Any]) -> str:
         if results.get(key):
             parts.append(section(results))
     return "\n".join(parts)
-
-
-def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table; the first column is text, the others are figures."""
-    rule = ["---", *("---:" for _ in head[1:])]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, rule, *rows)) + "\n"
 
 
 def _machine(machine: Mapping[str, str]) -> str:
@@ -355,8 +350,32 @@ The worst over all sizes measured, {sizes[0]} to {sizes[-1]} nodes; *beyond*: mo
     )
 
 
+def _verify(part: Mapping[str, Any]) -> str:
+    row = part["row"]
+    return f"""## The proof
+
+`verify` of {row["nodes"]} nodes and {row["buckets"]:,} buckets: {row["sets"]:,} sets of dead nodes are
+counted one by one, each with {row["kinds"]} kinds of packets in {row["states"]} states. It took
+{row["seconds"]:.1f} s on the clock and {row["processor_s"]:.1f} s of processors; the goal is 20 s. Load of
+the machine at the start: {part["machine"]["load before"]}.
+"""
+
+
+def _simulate(part: Mapping[str, Any]) -> str:
+    row = part["row"]
+    return f"""## Recorded traffic
+
+`simulate`: {row["flows_per_s_ipv4"] / 1e6:.1f} million flows a second are hashed and given their node on one
+core over IPv4, {row["flows_per_s_ipv6"] / 1e6:.1f} over IPv6; the goal is 10. A capture of
+{row["capture_bytes"] / 1e9:.1f} GB with {row["capture_records"]:,} records took {row["capture_s"]:.1f} s and
+at most {row["peak_bytes"] / 2**20:.0f} MiB. Load of the machine at the start:
+{part["machine"]["load before"]}.
+"""
+
+
 _SECTIONS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "machine": lambda results: _machine(results["machine"]),
+    "path": lambda results: path_report.section(results["path"]),
     "events": lambda results: _events(results["events"], results["scope"]["event_runs"]),
     "failover": lambda results: failover_report.section(results["failover"]),
     "changes": lambda results: _changes(results["changes"], results["scope"]["event_runs"]),
@@ -368,4 +387,6 @@ _SECTIONS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "build": lambda results: _build(results["build"]),
     "ruleset": lambda results: _ruleset(results["ruleset"], results["scope"]["runs"]),
     "spread": lambda results: _spread(results["spread"]),
+    "verify": lambda results: _verify(results["verify"]),
+    "simulate": lambda results: _simulate(results["simulate"]),
 }
