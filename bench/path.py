@@ -329,7 +329,7 @@ def take_turns(
     folder: Path,
     look: Callable[[str], object] = len,
 ) -> list[tuple[Competitor, list[float]]]:
-    """Every competitor with its nanoseconds per frame, round by round; ``look`` sees its namespace at the end."""
+    """Every competitor with its nanoseconds per frame, by rounds; ``look`` sees its namespace at the end."""
     competitors = list(wanted)
     with ExitStack() as stack:
         names = [stack.enter_context(_namespace(number)) for number in range(len(competitors))]
