@@ -17,7 +17,6 @@ private_files() {
             /proc/* | /sys/* | /dev/* | /run/* | /tmp/*) continue ;; # replaced below, or no files
             *\\*) point=$(printf '%b' "$point") ;;                    # blanks are written as \040
         esac
-        mountpoint -q "$point" || continue # another mount lies over it
         mount -o remount,bind,ro "$point"
     done </proc/self/mountinfo
     mount -t tmpfs -o mode=755 lab /tmp
