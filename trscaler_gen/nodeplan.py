@@ -182,10 +182,12 @@ class NodePlan:
     def calm_ms(self) -> int:
         """How long one look at the peers stands for all of them; 0 where that is no interval of heartbeats.
 
-        A peer counts that was heard within this time, and what is found holds as long again: together less
-        than its lease, so that what is said of all peers ends before anything that is said of one.
+        A peer counts that was heard within this time, and what is found holds as long again: together no more
+        than its lease, so that what is said of all peers ends before anything that is said of one. Jiffies
+        change nothing in that: rounded down, two halves are no more than the whole, and rounded up at most
+        one more, in which the look itself falls.
         """
-        half_ms = (self.leases.peer_ms - ROUNDING_MARGIN_MS) // 2
+        half_ms = self.leases.peer_ms // 2
         return half_ms if self.peers and half_ms >= self.interval_ms + CALM_SLACK_MS else 0
 
     @property
