@@ -195,6 +195,15 @@ def test_without_a_lock_the_answer_is_an_example_and_says_so(inventory: Path, tr
     assert not inventory.with_suffix(".lock").exists()
 
 
+def test_of_two_placements_it_says_which_one_is_counted(inventory: Path, traffic: Path) -> None:
+    assert simulated(inventory, traffic)["notes"] == []
+    inventory.write_text(text({"n1": 4, "n2": 1, "n3": 2, "n4": 1}))
+    (ahead,) = simulated(inventory, traffic)["notes"]
+    run("build", inventory, "-o", inventory.parent / "out")
+    (built,) = simulated(inventory, traffic)["notes"]
+    assert "not in its lock yet" in ahead and "the newer one is counted" in built
+
+
 @pytest.mark.parametrize(
     ("argv", "text"),
     [

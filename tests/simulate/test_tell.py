@@ -9,6 +9,7 @@ import pytest
 from trscaler_gen.simulate.result import Counts, HeavyClient
 from trscaler_gen.simulate.tell import (
     duration,
+    families_sentence,
     fullest,
     headline,
     heavy_sentence,
@@ -25,6 +26,7 @@ from .samples import empty, four, two
     ("count", "told"),
     [
         (0, "0 bytes"),
+        (1, "1 byte"),
         (999, "999 bytes"),
         (1_000, "1.00 kB"),
         (9_994_999, "9.99 MB"),
@@ -45,6 +47,14 @@ def test_sizes(count: int, told: str) -> None:
 )
 def test_durations(seconds: float, told: str) -> None:
     assert duration(seconds) == told
+
+
+def test_one_is_not_in_the_plural() -> None:
+    one = replace(
+        four(), total=Counts(1, 1, 1), seconds=None, families={4: Counts(1, 1, 1), 6: Counts(2, 2, 2)}
+    )
+    assert read_sentence(one) == "1 flow, 1 packet, 1 byte"
+    assert families_sentence(one) == "IPv4 1 flow, IPv6 2 flows"
 
 
 def test_days() -> None:

@@ -193,6 +193,10 @@ def _notes(
         notes.append(f"there is no lock beside {path}: another seed will be drawn, so shares will differ")
     elif before.orders != lock.orders or before.hashing != lock.hashing:
         notes.append(f"{path} has changes that are not in its lock yet: counted as they would be")
+    elif lock.before and lock.before != lock.orders:
+        notes.append(
+            "of two placements the newer one is counted, which nodes use once they have switched to it"
+        )
     if not tallied.loads[0].total.flows and not everything:
         addresses = ", ".join(map(str, inventory.virtual_addresses))
         notes.append(

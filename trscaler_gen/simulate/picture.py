@@ -19,6 +19,7 @@ from trscaler_gen.simulate.tell import (
     number,
     percent,
     problem_sentence,
+    several,
     share,
     size,
     times,
@@ -95,7 +96,7 @@ class _View:
 
     def _sixes(self) -> str:
         six = self.simulation.families.get(6, Counts())
-        return f"{number(six.flows)} flows" if six.flows else ""
+        return several(six.flows, "flow") if six.flows else ""
 
     # --- blocks --------------------------------------------------------------------------------------
 

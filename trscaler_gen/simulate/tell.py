@@ -78,7 +78,7 @@ def heavy_sentence(client: HeavyClient, simulation: Simulation) -> str:
 def read_sentence(simulation: Simulation) -> str:
     """How much was counted."""
     total = simulation.total
-    told = {"flows": f"{number(total.flows)} flows", "packets": f"{number(total.packets)} packets"}
+    told = {"flows": several(total.flows, "flow"), "packets": several(total.packets, "packet")}
     parts = [told.get(measure) or size(total.bytes) for measure in measures(simulation)]
     during = "" if simulation.seconds is None else f" in {duration(simulation.seconds)}"
     return ", ".join(parts) + during
@@ -89,7 +89,7 @@ def families_sentence(simulation: Simulation) -> str:
     families = {family: counts for family, counts in simulation.families.items() if counts.flows}
     if len(families) < 2:
         return ""
-    parts = [f"IPv{family} {number(counts.flows)} flows" for family, counts in sorted(families.items())]
+    parts = [f"IPv{family} {several(counts.flows, 'flow')}" for family, counts in sorted(families.items())]
     return ", ".join(parts)
 
 
@@ -133,13 +133,18 @@ def number(count: int) -> str:
     return f"{count:,}"
 
 
+def several(count: int, word: str) -> str:
+    """A number of things, in the plural unless it is one."""
+    return f"{number(count)} {word}" if count == 1 else f"{number(count)} {word}s"
+
+
 def size(count: int) -> str:
     """Bytes, in powers of 1000 and with three digits."""
     for unit, word in _UNITS:
         if count >= unit:
             whole = count / unit
             return f"{whole:.{2 if whole < 9.995 else 1 if whole < 99.95 else 0}f} {word}"
-    return f"{count} bytes"
+    return several(count, "byte")
 
 
 def duration(seconds: float) -> str:
