@@ -195,6 +195,20 @@ def test_without_a_lock_the_answer_is_an_example_and_says_so(inventory: Path, tr
     assert not inventory.with_suffix(".lock").exists()
 
 
+def test_a_cluster_like_another_one_has_that_one_s_seed_without_a_lock_of_its_own(
+    inventory: Path, traffic: Path
+) -> None:
+    follower = inventory.with_name("follower.yaml")
+    document = yaml.safe_load(inventory.read_text())
+    for node in document["nodes"].values():
+        del node["weight"]
+    like = {"cluster": "other", "hash": {"like": inventory.name}, "heartbeat": {"first_vrid": 65}}
+    follower.write_text(yaml.safe_dump(document | like))
+    found = simulated(follower, traffic)
+    assert found["notes"] == []
+    assert counts(found["scenarios"][0]) == counts(simulated(inventory, traffic)["scenarios"][0])
+
+
 def test_of_two_placements_it_says_which_one_is_counted(inventory: Path, traffic: Path) -> None:
     assert simulated(inventory, traffic)["notes"] == []
     inventory.write_text(text({"n1": 4, "n2": 1, "n3": 2, "n4": 1}))

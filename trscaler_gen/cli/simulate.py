@@ -189,9 +189,9 @@ def _notes(
     path: Path, inventory: Inventory, before: Lock | None, lock: Lock, tallied: Tallied, everything: bool
 ) -> list[str]:
     notes = []
-    if before is None:
+    if before is None and inventory.hash.like is None:
         notes.append(f"there is no lock beside {path}: another seed will be drawn, so shares will differ")
-    elif before.orders != lock.orders or before.hashing != lock.hashing:
+    elif before and (before.orders != lock.orders or before.hashing != lock.hashing):
         notes.append(f"{path} has changes that are not in its lock yet: counted as they would be")
     elif lock.before and lock.before != lock.orders:
         notes.append(
