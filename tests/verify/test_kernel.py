@@ -59,7 +59,7 @@ def said_by_evaluator(made: Frames, table: Any, living: list[int], own: int, inn
     """The frames that go on with the inner MAC."""
     members = quiet(own, "eth0", has_peers=True)
     members |= {name: Members(frozenset(living)) for name in ("alive", "settled")}
-    machine = Machine(table, made, Surroundings(members, mask([1, 2, 3]), "eth0"))
+    machine = Machine(table, made, Surroundings([members], mask([1, 2, 3]), "eth0"))
     accepted = machine.run("ingress", start(made, np.arange(made.count))).accepted
     values = [v for place, (v, _) in accepted.traces.items() if getattr(place, "base", "") == "ll"]
     assert all((one == inner).all() for one in values)

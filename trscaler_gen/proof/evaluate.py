@@ -8,13 +8,16 @@ Who is alive stays open: what comes out are packets with the conditions under wh
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields, is_dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from trscaler_gen.proof.hashing import bucket_rows
-from trscaler_gen.proof.lanes import Lanes, Wrote, merge, start
+from trscaler_gen.proof.lanes import Groups, Lanes, Wrote, different, in_order, merge, side_by_side, start
 from trscaler_gen.proof.packets import Bytes, Flags, Frames, Indices, Numbers
 from trscaler_gen.proof.rules import (
     Chain,
@@ -40,7 +43,6 @@ from trscaler_gen.proof.rules import (
     Values,
     Verdict,
     VerdictMap,
-    targets,
 )
 from trscaler_gen.proof.words import Place
 
@@ -49,19 +51,19 @@ _UNTRACKED = 64
 MAX_ID = 64
 #: a map with keys below this is kept as an array
 _DENSE = 1 << 20
-#: packets are looked at together from a chain on that tells fewer than so many kinds of them apart
-_FEW_KINDS = 4096
+#: fewer packets are not worth looking for those that can be looked at together
 _MANY_LANES = 2048
+_LARGE_BLOCK = 8192
+#: nor is the way through fewer rules
+_MANY_RULES = 6
 #: np.isin takes longer than so many comparisons
 _COMPARED_ONE_BY_ONE = 8
-#: above this, numbers of kinds are counted anew before they are multiplied once more
-_MANY_KEYS = 1 << 40
 
 #: what the kernel knows of a packet from its frame alone
 _OF_THE_FRAME = ("protocol", "l4proto", "length")
 
 Found = tuple[Numbers, Flags]
-Reads = Payload | Meta | Match
+Reads = Payload | Meta | Match | Hash | Masked
 
 #: stands for all numbers that do not fit into 64 bits
 TOO_WIDE = np.uint64(2**64 - 1)
@@ -90,11 +92,12 @@ NOT_ALIVE = Members(alive=False)
 class Surroundings:
     """What the rules are told beside the packet.
 
-    ``members``: what the sets hold that change; those that are constant have what they were loaded with.
-    ``ids``: a bit for each node of the cluster. ``link``: the name of the device that packets come in on.
+    ``members``: for each state that is looked at (at most 64), what the sets hold that change; those that are
+    constant have what they were loaded with. ``ids``: a bit for each node of the cluster. ``link``: the name
+    of the device that packets come in on.
     """
 
-    members: Mapping[str, Members]
+    members: Sequence[Mapping[str, Members]]
     ids: int
     link: str
 
@@ -114,10 +117,12 @@ class Outcome:
 class Memory:
     """What follows from a table alone, so that it need not be found out in every state.
 
-    ``maps``: as arrays; ``reads``: what of the frame chains read, by their names.
+    ``maps``: as arrays; ``reads``: what of the frame chains read, by their names, with all that they lead to;
+    ``own_reads``: without.
     """
 
     maps: dict[str, Indices] = field(default_factory=dict)
+    own_reads: dict[str, frozenset[Reads]] = field(default_factory=dict)
     reads: dict[tuple[str, ...], frozenset[Reads]] = field(default_factory=dict)
 
 
@@ -129,7 +134,8 @@ class Machine:
     frames: Frames
     surroundings: Surroundings
     memory: Memory = field(default_factory=Memory)
-    groups: list[Indices] = field(default_factory=list)
+    groups: Groups = field(default_factory=Groups)
+    contents: dict[str, list[tuple[Members, np.uint64]]] = field(default_factory=dict)
 
     def run(self, hook: str, lanes: Lanes) -> Outcome:
         """Take packets through the chains of a hook; raises UnknownRule."""
@@ -145,17 +151,6 @@ class Machine:
             else:
                 dropped += left
         return Outcome(merge([lanes.none, *blocks]), dropped)
-
-    def spread(self, lanes: Lanes) -> tuple[Indices, Indices]:
-        """Every single packet of lanes that may stand for groups: (frame, lane), a row each."""
-        alone = np.flatnonzero(lanes.group < 0)
-        grouped = np.flatnonzero(lanes.group >= 0)
-        members = [self.groups[group] for group in lanes.group[grouped]]
-        sizes = np.array([len(one) for one in members], np.int64)
-        return (
-            np.concatenate([lanes.frame[alone], *members]),
-            np.concatenate([alone, np.repeat(grouped, sizes)]),
-        )
 
     # Chains
 
@@ -319,8 +314,9 @@ class Machine:
         """Compare more than 64 bits, for which there are no arrays of numbers."""
         if right.ranges:
             raise UnknownRule("more than 64 bits, of a range")
+        _require_unchanged(payload, lanes)
         if (left, right) not in self.frames.kept_flags:
-            rows, valid = self._wide_rows(payload, left, lanes)
+            rows, valid = self._wide_rows(payload, left)
             holds = np.zeros(self.frames.count, bool)
             for value in right.single:
                 holds |= (rows == _octets(self._number(value), rows.shape[1])).all(axis=1)
@@ -328,13 +324,11 @@ class Machine:
         holds, valid = self.frames.kept_flags[left, right]
         return holds[lanes.frame], valid[lanes.frame]
 
-    def _wide_rows(self, payload: Payload, whole: Expression, lanes: Lanes) -> tuple[Bytes, Flags]:
+    def _wide_rows(self, payload: Payload, whole: Expression) -> tuple[Bytes, Flags]:
         """The bytes of every frame, with what ``whole`` does to them."""
         rows, valid = self.frames.bytes_at(payload.place)
         if payload.needs is not None:
             valid = valid & self._fulfilled(payload.needs)
-        if any(isinstance(key, Place) and _overlap(key, payload.place) for key in lanes.traces):
-            raise UnknownRule("more than 64 bits of which some were changed")
         if isinstance(whole, Masked):
             size = payload.place.bits // 8
             rows = rows & _octets(whole.mask, size) ^ _octets(whole.flip, size)
@@ -342,9 +336,12 @@ class Machine:
 
     def _wide_value(self, payload: Payload, whole: Expression, lanes: Lanes) -> Found:
         """The value of more than 64 bits: TOO_WIDE where they are needed."""
-        rows, valid = self._wide_rows(payload, whole, lanes)
-        low = np.ascontiguousarray(rows[:, -8:]).view(">u8").reshape(-1).astype(np.uint64)
-        values = np.where(rows[:, :-8].any(axis=1), TOO_WIDE, low)
+        _require_unchanged(payload, lanes)
+        if whole not in self.frames.kept:
+            rows, valid = self._wide_rows(payload, whole)
+            low = np.ascontiguousarray(rows[:, -8:]).view(">u8").reshape(-1).astype(np.uint64)
+            self.frames.kept[whole] = np.where(rows[:, :-8].any(axis=1), TOO_WIDE, low), valid
+        values, valid = self.frames.kept[whole]
         return values[lanes.frame], valid[lanes.frame]
 
     # Sets
@@ -358,27 +355,42 @@ class Machine:
             # Part of a byte is looked up where it stands in it: nft shifts only constants.
             keys = keys << np.uint64(-(left.place.offset + left.place.bits) % 8)
         on, over = lanes.divide(valid)
-        keys = keys[valid]
-        held, split = self._held(name, keys, on)
+        asked = self._by_content(name, keys if on is lanes else keys[valid], on)
+        found = [self._ask(name, members, some, some_keys) for members, some_keys, some in asked]
+        inside = [one for one, _ in found] or [on.none]
+        outside = [other for _, other in found] or [on.none]
+        return (merge(inside), [*outside, over]) if wanted else (merge(outside), [*inside, over])
+
+    def _by_content(self, name: str, keys: Numbers, lanes: Lanes) -> Iterator[tuple[Members, Numbers, Lanes]]:
+        """What a set holds, in all states in which it holds that, with the packets in these states."""
+        contents = self._contents(name)
+        if len(contents) == 1:
+            yield contents[0][0], keys, lanes
+            return
+        for members, states in contents:
+            both = lanes.states & states
+            some, _ = lanes.divide(both != 0)
+            if some.count:
+                yield members, keys[both != 0], replace(some, states=some.states & states)
+
+    def _ask(self, name: str, members: Members, lanes: Lanes, keys: Numbers) -> tuple[Lanes, Lanes]:
+        """The packets whose key a set holds, and those whose key it does not hold."""
+        held, split = self._held(name, members, keys, lanes)
         if not split.any():
-            inside, outside = on.divide(held)
-            return (inside, [outside, over]) if wanted else (outside, [inside, over])
+            return lanes.divide(held)
         yes = np.flatnonzero(held | split)
         no = np.flatnonzero(~held)
         bits = np.where(split, _bit(keys, self.surroundings.ids), np.uint64(0))
-        inside, outside = on.take(yes), on.take(no)
-        alive = self._members(name).alive
-        if alive is True:
-            inside = replace(inside, yes=inside.yes | bits[yes])
-            outside = replace(outside, no=outside.no | bits[no])
-        elif alive is False:
-            inside = replace(inside, no=inside.no | bits[yes])
-            outside = replace(outside, yes=outside.yes | bits[no])
-        return (inside, [outside, over]) if wanted else (outside, [inside, over])
+        inside, outside = lanes.take(yes), lanes.take(no)
+        if members.alive:
+            return (
+                replace(inside, yes=inside.yes | bits[yes]),
+                replace(outside, no=outside.no | bits[no]),
+            )
+        return replace(inside, no=inside.no | bits[yes]), replace(outside, yes=outside.yes | bits[no])
 
-    def _held(self, name: str, keys: Numbers, lanes: Lanes) -> tuple[Flags, Flags]:
+    def _held(self, name: str, members: Members, keys: Numbers, lanes: Lanes) -> tuple[Flags, Flags]:
         """Which keys a set holds, and for which both is possible."""
-        members = self._members(name)
         bits = _bit(keys, self.surroundings.ids)
         split = np.zeros(lanes.count, bool)
         if members.alive is not None:
@@ -400,9 +412,18 @@ class Machine:
         found = [(key, t) for key, t in lanes.traces.items() if isinstance(key, Wrote) and key.set == name]
         return sorted(found, key=lambda item: item[0].turn)
 
-    def _members(self, name: str) -> Members:
-        if name in self.surroundings.members:
-            return self.surroundings.members[name]
+    def _contents(self, name: str) -> list[tuple[Members, np.uint64]]:
+        """Everything that a set holds in any state, with the states in which it does."""
+        if name not in self.contents:
+            found: dict[Members, int] = {}
+            for number, members in enumerate(self.surroundings.members):
+                held = members[name] if name in members else self._loaded(name)
+                found[held] = found.get(held, 0) | 1 << number
+            self.contents[name] = [(held, np.uint64(states)) for held, states in found.items()]
+        return self.contents[name]
+
+    def _loaded(self, name: str) -> Members:
+        """What a set was loaded with that never changes."""
         found = self.table.sets[name]
         if not found.is_constant:
             raise UnknownRule(f"the set {name}: it is not known here what it holds when")
@@ -477,7 +498,7 @@ class Machine:
     def _hash(self, expression: Hash, lanes: Lanes) -> Found:
         """Hash what the frames say; it is the same for all nodes, so it is kept with the frames."""
         changed = [key for key in lanes.traces if isinstance(key, Place)]
-        parts = expression.of.parts if isinstance(expression.of, Concat) else (expression.of,)
+        parts = _parts(expression.of)
         if any(
             _overlap(place, part.place) for part in parts if isinstance(part, Payload) for place in changed
         ):
@@ -513,12 +534,15 @@ class Machine:
     def _table_of(self, name: str) -> Indices:
         """A map as an array, -1 where it has no element; the last place never has one."""
         if name not in self.memory.maps:
-            elements = {self._number(key): self._number(value) for key, value in _pairs(self.table, name)}
-            highest = max(elements, default=0)
+            found = self.table.sets[name].elements
+            if any(isinstance(key, tuple) for key in found) or None in found.values():
+                raise UnknownRule(f"the map {name}: its keys are not what it is asked for")
+            keys = self._numbers(key for key in found if not isinstance(key, tuple))
+            highest = max(keys, default=0)
             if highest >= _DENSE:
                 raise UnknownRule(f"the map {name} has a key above {_DENSE}")
             table = np.full(highest + 2, -1, np.int64)
-            table[np.array(list(elements), np.int64)] = np.array(list(elements.values()), np.int64)
+            table[keys] = self._numbers(value for value in found.values() if value is not None)
             self.memory.maps[name] = table
         return self.memory.maps[name]
 
@@ -532,6 +556,9 @@ class Machine:
         there = np.array([value is not None for value in found], bool)
         return values, np.logical_and.reduce([there, *(valid for _, valid in columns)])
 
+    def _numbers(self, values: Iterable[Number]) -> list[int]:
+        return [value if isinstance(value, int) else self._number(value) for value in values]
+
     def _number(self, value: Number) -> int:
         """A link has the number 1 if it is the one that packets come in on, and 0 if it is another."""
         return int(value == self.surroundings.link) if isinstance(value, str) else value
@@ -540,123 +567,120 @@ class Machine:
 
     def _together(self, names: tuple[str, ...], blocks: list[Lanes]) -> list[Lanes]:
         """Let one packet stand for all that these chains, and what they lead to, cannot tell apart."""
-        count = sum(block.count for block in blocks)
-        if count < _MANY_LANES or any((block.group >= 0).any() for block in blocks):
+        is_long = len(self.table.chains[names[0]].rules) >= _MANY_RULES
+        if not is_long or sum(block.count for block in blocks) < _MANY_LANES:
             return blocks
         kinds = self._kinds_from(names)
-        if kinds is None:
-            return blocks
         lanes = merge(blocks)
-        keys = kinds[lanes.frame]
-        columns = [lanes.mark, lanes.priority, lanes.state, lanes.yes, lanes.no]
-        columns += [column for trace in lanes.traces.values() for column in trace]  # type: ignore[misc]
-        for column in columns:
-            if (column != column[0]).any():
-                codes = np.unique(column, return_inverse=True)[1].reshape(-1)
-                keys = keys * (int(codes.max()) + 1) + codes
-                if keys.max() > _MANY_KEYS:
-                    keys = np.unique(keys, return_inverse=True)[1].reshape(-1)
-        _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
-        inverse = inverse.reshape(-1)
+        columns: list[npt.NDArray[Any]] = [lanes.mark, lanes.priority, lanes.state]
+        columns += [lanes.states, lanes.yes, lanes.no]
+        columns += [column for trace in lanes.traces.values() for column in trace]
+        first, inverse = different(side_by_side(kinds[lanes.frame], columns))
         if len(first) * 2 > lanes.count:
             return [lanes]
-        order = np.argsort(inverse, kind="stable")
-        ends = np.cumsum(np.bincount(inverse))[:-1]
-        numbers = np.arange(len(first)) + len(self.groups)
-        self.groups += np.split(lanes.frame[order], ends)
-        return [replace(lanes.take(first), group=numbers)]
+        frame, lane = self.groups.spread(lanes)
+        group = inverse[lane]
+        members = frame[in_order(group, len(first))]
+        return [replace(lanes.take(first), group=self.groups.add(members, np.bincount(group)))]
 
-    def _kinds_from(self, names: tuple[str, ...]) -> Indices | None:
-        """A number for each frame, the same for those that these chains cannot tell apart; None for many."""
+    def _kinds_from(self, names: tuple[str, ...]) -> Indices:
+        """A number for each frame, the same for those that these chains cannot tell apart."""
         reads = self._reads_from(names)
         key = ("kinds", reads)
         if key not in self.frames.kept_codes:
-            codes = np.zeros(self.frames.count, np.int64)
-            for read in reads:
-                more = self._codes(read)
-                codes = codes * (int(more.max()) + 2) + more + 1
-                codes = np.unique(codes, return_inverse=True)[1].reshape(-1)
-            self.frames.kept_codes[key] = codes
-        codes = self.frames.kept_codes[key]
-        return codes if codes.max() < _FEW_KINDS else None
+            for read in reads - self.frames.kept_codes.keys():
+                self.frames.kept_codes[read] = self._codes(read)
+            columns = [self.frames.kept_codes[read] for read in reads]
+            self.frames.kept_codes[key] = side_by_side(np.zeros(self.frames.count, np.int64), columns)
+        return self.frames.kept_codes[key]
 
     def _reads_from(self, names: tuple[str, ...]) -> frozenset[Reads]:
         if names not in self.memory.reads:
-            self.memory.reads[names] = _reads_from(self.table, names)
+            chains = _chains_from(self.table, names)
+            self.memory.reads[names] = frozenset().union(*(self._own_reads(chain) for chain in chains))
         return self.memory.reads[names]
 
+    def _own_reads(self, name: str) -> frozenset[Reads]:
+        if name not in self.memory.own_reads:
+            self.memory.own_reads[name] = frozenset(_frame_parts(self.table.chains[name].rules))
+        return self.memory.own_reads[name]
+
     def _codes(self, read: Reads) -> Indices:
+        """A number for each frame, the same for those of which a rule reads the same."""
+        try:
+            return self._codes_of(read)
+        except UnknownRule:  # the rule says so where it is met, with its place
+            return np.arange(self.frames.count)
+
+    def _codes_of(self, read: Reads) -> Indices:
+        every = start(self.frames, np.arange(self.frames.count))
         if isinstance(read, Match):
-            every = start(self.frames, np.arange(self.frames.count))
-            values, valid = self._value(read.left, every)
-            assert isinstance(read.right, Values)
-            holds = self._compare("==" if read.op == "!=" else read.op, values, read.right)
-            outcome: Indices = (valid & (holds != (read.op == "!="))).astype(np.int64)
+            passed, _ = self._match(read, every)
+            outcome = np.zeros(self.frames.count, np.int64)
+            outcome[passed.frame] = 1
             return outcome
+        if isinstance(read, (Hash, Masked)):
+            values, valid = self._value(read, every)
+            return np.where(valid, different(values)[1] + 1, 0)
         if isinstance(read, Meta):
             columns = {"protocol": self.frames.protocol, "l4proto": self.frames.l4proto}
             column = columns.get(read.key, self.frames.length - self.frames.network)
-            return np.unique(column, return_inverse=True)[1].reshape(-1)
+            return different(column)[1]
         if read.place.bits > 64:
             return np.arange(self.frames.count)
         values, valid = self.frames.bits(read.place)
         if read.needs is not None:
             valid = valid & self._fulfilled(read.needs)
-        return np.where(valid, np.unique(values, return_inverse=True)[1].reshape(-1), -1)
+        return np.where(valid, different(values)[1] + 1, 0)
 
 
-def _reads_from(table: Table, names: tuple[str, ...]) -> frozenset[Reads]:
-    """What of the frame the rules of chains read, and of all chains that they lead to."""
-    found: set[Reads] = set()
-    waiting, seen = list(names), set()
+def _chains_from(table: Table, names: tuple[str, ...]) -> set[str]:
+    """Chains, and all that they lead to."""
+    waiting, found = list(names), set()
     while waiting:
         chain = waiting.pop()
-        if chain in seen:
-            continue
-        seen.add(chain)
-        for rule in table.chains[chain].rules:
-            for statement in rule.statements:
-                found |= set(_frame_parts(statement))
-                waiting += targets(statement)
-    return frozenset(found)
+        if chain not in found:
+            found.add(chain)
+            waiting += table.onward[chain]
+    return found
 
 
 def _frame_parts(item: object) -> Iterator[Reads]:
     """What of the frame stands anywhere in a statement; of what is only compared, the comparison."""
     match item:
-        case Match(_, left, Values()) if _is_short(left):
+        case Match(_, left, Values()) if _is_frames(left):
             yield item
         case Payload():
             yield item
-        case Meta(key):
-            if key in _OF_THE_FRAME:
-                yield item
+        case Hash(of) if all(isinstance(part, Payload) for part in _parts(of)):
+            yield item
+        case Masked(of) if _is_frames(of):
+            yield item
+        case Meta():
+            yield from (item,) if _is_frames(item) else ()
         case tuple():
             for part in item:
                 yield from _frame_parts(part)
-        case _ if is_dataclass(item):
-            for each in fields(item):
-                yield from _frame_parts(getattr(item, each.name))
+        case _:
+            for name in getattr(item, "__dataclass_fields__", ()):
+                yield from _frame_parts(getattr(item, name))
 
 
-def _is_short(item: Expression) -> bool:
-    """Whether it is a part of the frame of at most 64 bits."""
-    if isinstance(item, Meta):
-        return item.key in _OF_THE_FRAME
-    return isinstance(item, Payload) and item.place.bits <= 64
+def _parts(item: Expression) -> tuple[Expression, ...]:
+    return item.parts if isinstance(item, Concat) else (item,)
 
 
-def _pairs(table: Table, name: str) -> Iterator[tuple[Number, Number]]:
-    for key, value in table.sets[name].elements.items():
-        if isinstance(key, tuple) or value is None:
-            raise UnknownRule(f"the map {name}: its keys are not what it is asked for")
-        yield key, value
+def _is_frames(item: Expression) -> bool:
+    """Whether it is the same for all packets of the same bytes."""
+    if isinstance(item, Masked):
+        return _is_frames(item.of)
+    return isinstance(item, Payload) or (isinstance(item, Meta) and item.key in _OF_THE_FRAME)
 
 
 def _few(blocks: list[Lanes]) -> list[Lanes]:
     """Put small blocks together; large ones are left alone: most rules are for all of a block or for none."""
-    large = [block for block in blocks if block.count >= _MANY_LANES]
-    small = [block for block in blocks if 0 < block.count < _MANY_LANES]
+    large = [block for block in blocks if block.count >= _LARGE_BLOCK]
+    small = [block for block in blocks if 0 < block.count < _LARGE_BLOCK]
     return [*large, merge(small)] if small else large
 
 
@@ -673,6 +697,11 @@ def _octets(number: int, size: int) -> Bytes:
     return np.frombuffer(number.to_bytes(size, "big"), np.uint8)
 
 
+def _require_unchanged(payload: Payload, lanes: Lanes) -> None:
+    if any(isinstance(key, Place) and _overlap(key, payload.place) for key in lanes.traces):
+        raise UnknownRule("more than 64 bits of which some were changed")
+
+
 def _overlap(one: Place, other: Place) -> bool:
     return (
         one.base == other.base
@@ -683,6 +712,10 @@ def _overlap(one: Place, other: Place) -> bool:
 
 def _bit(ids: Numbers, known: int) -> Numbers:
     """The bit of each id; none for what is no node of the cluster."""
-    is_id = (ids >= 1) & (ids <= MAX_ID)
-    shift = np.where(is_id, ids - np.uint64(1), np.uint64(0))
-    return np.where(is_id, np.uint64(1) << shift, np.uint64(0)) & np.uint64(known)
+    return _bits(known).take(np.minimum(ids, np.uint64(MAX_ID + 1)).astype(np.int64))
+
+
+@lru_cache(maxsize=8)
+def _bits(known: int) -> Numbers:
+    """The bit of every id from 0 on, and none at the end for all that are too high."""
+    return np.array([0, *(1 << number & known for number in range(MAX_ID)), 0], np.uint64)

@@ -148,7 +148,7 @@ def _machine(cluster: Cluster, judged: Judged, made: Frames, message: Message | 
     words = {_OWN: Members(frozenset([judged.node_id])), _LINK: Members(frozenset([judged.link]))}
     if message is not None:
         members |= {name: words[content] for name, content in message.sets.items()}
-    return Machine(table, made, Surroundings(members, cluster.everybody, judged.link))
+    return Machine(table, made, Surroundings([members], cluster.everybody, judged.link))
 
 
 Effects = tuple[dict[str, set[int]], dict[str, set[int]]]

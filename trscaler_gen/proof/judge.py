@@ -11,13 +11,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
 
+from trscaler_gen.placement import Order
 from trscaler_gen.proof.evaluate import NOTHING, Machine, Members, Memory, Surroundings
-from trscaler_gen.proof.lanes import Lanes, start
+from trscaler_gen.proof.lanes import Lanes, in_order, merge, start
 from trscaler_gen.proof.packets import Flags, Indices, Numbers
 from trscaler_gen.proof.regions import (
     Regions,
@@ -64,11 +66,11 @@ class Cluster:
     """What all nodes have in common: ``names`` are the nodes' by id."""
 
     names: Mapping[int, str]
-    orders: Sequence[tuple[int, ...]] = field(repr=False)
-    before: Sequence[tuple[int, ...]] = field(repr=False)
+    orders: tuple[Order, ...] = field(repr=False)
+    before: tuple[Order, ...] = field(repr=False)
     traffic: Traffic = field(repr=False)
 
-    @property
+    @cached_property
     def everybody(self) -> int:
         """A bit for each node."""
         return mask(self.names)
@@ -110,42 +112,60 @@ class Reading:
     untouched: tuple[Answers, ...]
 
 
-def read_state(judged: Judged, cluster: Cluster, state: State) -> Reading:
-    """Evaluate a node's rules in one state; raises UnknownRule."""
+def read_states(judged: Judged, cluster: Cluster, states: Sequence[State]) -> Iterator[Reading]:
+    """Evaluate a node's rules, and yield what they do in each of these states; raises UnknownRule."""
     netdev = judged.table("netdev")
     if netdev is None:
         raise UnknownRule("there is no table of the family netdev")
-    machine = Machine(netdev, cluster.traffic.frames, _surroundings(judged, cluster, state, netdev))
-    machine.memory = judged.memory["netdev"]
-    everything = np.arange(cluster.traffic.frames.count)
-    lanes = start(cluster.traffic.frames, everything)
-    # Connections are not known yet where frames come in (nft refuses ct there): they tell no packets apart.
-    lanes = replace(lanes, state=np.zeros(lanes.count, np.uint64))
-    living = state.living(judged.node_id, cluster.everybody)
-    if living is not None:
-        yes = np.full(lanes.count, living, np.uint64)
-        lanes = replace(lanes, yes=yes, no=np.uint64(cluster.everybody) & ~yes)
-    accepted = machine.run("ingress", lanes).accepted
-    frame, lane = machine.spread(accepted)
-    daddr, mark = _daddr(machine, accepted)[lane], accepted.mark[lane]
+    machine = Machine(netdev, cluster.traffic.frames, _surroundings(judged, cluster, states, netdev))
+    accepted = machine.run("ingress", _packets(judged, cluster, states)).accepted
+    frame, lane = machine.groups.spread(accepted)
+    # Frames are numbered by kind, then by bucket.
+    order = in_order(frame, cluster.traffic.frames.count)
+    frame, lane = frame[order], lane[order]
     # What was not changed has the address that it came with, whichever packet stands for it.
     came_with = cluster.traffic.frames.bits(_DADDR)[0][frame]
+    daddr = _daddr(machine, accepted)[lane]
     daddr = np.where(daddr == 0, came_with, daddr)
     inside = daddr == np.uint64(judged.inner_mac)
-    inside &= _passes_host(judged, cluster, frame, mark, inside)
-    untouched = (daddr == came_with) & (daddr != np.uint64(judged.inner_mac))
+    untouched = (daddr == came_with) & ~inside
+    inside &= _passes_host(judged, cluster, accepted.mark, (frame, lane), inside)
     rows = (frame, accepted.yes[lane], accepted.no[lane])
-    return Reading(_by_kind(cluster.traffic, rows, inside), _by_kind(cluster.traffic, rows, untouched))
+    states_of = accepted.states[lane]
+    for number in range(len(states)):
+        here = states_of & np.uint64(1 << number) != 0
+        yield Reading(
+            _by_kind(cluster.traffic, rows, here & inside), _by_kind(cluster.traffic, rows, here & untouched)
+        )
 
 
-def _surroundings(judged: Judged, cluster: Cluster, state: State, table: Table) -> Surroundings:
+def _packets(judged: Judged, cluster: Cluster, states: Sequence[State]) -> Lanes:
+    """Every packet, in all states with the nodes alive that these are judged for."""
+    frames = cluster.traffic.frames
+    together: dict[int | None, int] = {}
+    for number, state in enumerate(states):
+        living = state.living(judged.node_id, cluster.everybody)
+        together[living] = together.get(living, 0) | 1 << number
+    found = []
+    for living, numbers in together.items():
+        lanes = start(frames, np.arange(frames.count), numbers)
+        # Connections are not known yet where frames come in (nft refuses ct there).
+        lanes = replace(lanes, state=np.zeros(lanes.count, np.uint64))
+        if living is not None:
+            yes = np.full(lanes.count, living, np.uint64)
+            lanes = replace(lanes, yes=yes, no=np.uint64(cluster.everybody) & ~yes)
+        found.append(lanes)
+    return merge(found)
+
+
+def _surroundings(judged: Judged, cluster: Cluster, states: Sequence[State], table: Table) -> Surroundings:
     loaded = {
         name: Members(frozenset(key for key in found.elements if not isinstance(key, tuple)))
         for name, found in table.sets.items()
         if not found.is_constant
     }
     has_peers = len(cluster.names) > 1
-    members = state.members(judged.node_id, judged.link, loaded, has_peers=has_peers)
+    members = [state.members(judged.node_id, judged.link, loaded, has_peers=has_peers) for state in states]
     return Surroundings(members, cluster.everybody, judged.link)
 
 
@@ -155,22 +175,32 @@ def _daddr(machine: Machine, lanes: Lanes) -> Numbers:
     return np.where(has, values, np.uint64(0))
 
 
-def _passes_host(judged: Judged, cluster: Cluster, frame: Indices, mark: Numbers, asked: Flags) -> Flags:
-    """Whether packets pass the host's own table as well; that one does not ask who is alive."""
+def _passes_host(
+    judged: Judged, cluster: Cluster, marks: Numbers, packets: tuple[Indices, Indices], asked: Flags
+) -> Flags:
+    """Whether packets pass the host's own table as well; that one does not ask who is alive.
+
+    ``marks`` are those of lanes, ``packets`` frames with their lanes, a row each.
+    """
+    frame, lane = packets
     table = judged.table("inet")
     if table is None:
         return np.ones(len(frame), bool)
     frames = cluster.traffic.frames
-    machine = Machine(table, frames, Surroundings(_HOST_SETS, cluster.everybody, judged.device))
+    machine = Machine(table, frames, Surroundings([_HOST_SETS], cluster.everybody, judged.device))
     machine.memory = judged.memory["inet"]
     passes = np.zeros(len(frame), bool)
-    for value in np.unique(mark[asked]):
-        rows = np.flatnonzero(asked & (mark == value))
+    values, numbers = np.unique(marks, return_inverse=True)
+    number_of = numbers.reshape(-1).astype(np.int32)[lane]
+    for number, value in enumerate(values):
+        rows = np.flatnonzero(asked & (number_of == number))
         is_there = np.zeros(frames.count, bool)
         is_there[frame[rows]] = True
+        if not is_there.any():
+            continue
         lanes = start(frames, np.flatnonzero(is_there))
         lanes = replace(lanes, mark=np.full(lanes.count, value, np.uint64))
-        accepted, _ = machine.spread(machine.run("prerouting", lanes).accepted)
+        accepted, _ = machine.groups.spread(machine.run("prerouting", lanes).accepted)
         is_there[:] = False
         is_there[accepted] = True
         passes[rows] = is_there[frame[rows]]
@@ -178,10 +208,8 @@ def _passes_host(judged: Judged, cluster: Cluster, frame: Indices, mark: Numbers
 
 
 def _by_kind(traffic: Traffic, rows: tuple[Indices, Numbers, Numbers], chosen: Flags) -> tuple[Answers, ...]:
-    """Sort answers: frames are numbered by kind, then by bucket."""
+    """The answers to each kind of packet, of rows that are in the frames' order."""
     frame, yes, no = rows[0][chosen], rows[1][chosen], rows[2][chosen]
-    order = np.argsort(frame, kind="stable")
-    frame, yes, no = frame[order], yes[order], no[order]
     ends = np.searchsorted(frame, np.arange(len(traffic.kinds) + 1) * traffic.buckets)
     return tuple(
         Answers(frame[first:last] - kind * traffic.buckets, yes[first:last], no[first:last])
@@ -197,16 +225,17 @@ def judge_state(judged: Judged, cluster: Cluster, state: State, reading: Reading
     orders = cluster.orders_in(state)
     claims = state.claims(orders, judged.node_id)
     all_of_them = everywhere(len(cluster.orders))
+    always, never = Claim((all_of_them,), (all_of_them,)), Claim((), ())
+    right: set[tuple[object, ...]] = set()
     for number, kind in enumerate(cluster.traffic.kinds):
-        answers = reading.answers[number]
-        court = _Court(judged, cluster, state, kind)
+        court = _Court(judged, cluster, state, kind, right)
+        answers, untouched = reading.answers[number], reading.untouched[number]
         if kind.fate is Fate.NOBODY_OF_US:
-            always = Claim((all_of_them,), (all_of_them,))
-            yield from court.judge(always, reading.untouched[number], "leaves alone", "does not leave alone")
+            yield from court.judge(always, untouched, "leaves alone", "does not leave alone")
             continue
-        claim = Claim((all_of_them,), (all_of_them,)) if kind.fate is Fate.EVERY else _claim(claims, kind)
+        claim = always if kind.fate is Fate.EVERY else _claim(claims, kind)
         yield from court.judge(claim, answers, "answers", "does not answer")
-        yield from court.judge(Claim((), ()), reading.untouched[number], "lets through as they came", "")
+        yield from court.judge(never, untouched, "lets through as they came", "")
 
 
 def _claim(claims: Claims, kind: Kind) -> Claim:
@@ -217,15 +246,28 @@ def _claim(claims: Claims, kind: Kind) -> Claim:
 
 @dataclass(frozen=True)
 class _Court:
-    """One node, state and kind of packet."""
+    """One node, state and kind of packet.
+
+    ``right``: claims with answers to other kinds of packets, in the same state, that have no fault.
+    """
 
     judged: Judged
     cluster: Cluster
     state: State
     kind: Kind
+    right: set[tuple[object, ...]] = field(repr=False)
 
     def judge(self, claim: Claim, answers: Answers, does: str, does_not: str) -> Iterator[Fault]:
         """Yield a fault for each bucket with one; none is looked for where rules say what is claimed."""
+        case = (id(claim), *(column.tobytes() for column in (answers.bucket, answers.yes, answers.no)))
+        if case in self.right:
+            return
+        faults = list(self._faults(claim, answers, does, does_not))
+        if not faults:
+            self.right.add(case)
+        yield from faults
+
+    def _faults(self, claim: Claim, answers: Answers, does: str, does_not: str) -> Iterator[Fault]:
         only = self.state.living(self.judged.node_id, self._everybody)
         if only is not None:
             claim = claim.at(only, self._everybody)

@@ -6,8 +6,8 @@ Where a rule asks about a node that is not in the condition yet, the lane is spl
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,11 @@ import numpy.typing as npt
 
 from trscaler_gen.proof.packets import Flags, Frames, Indices, Numbers
 from trscaler_gen.proof.words import Place
+
+#: what 16 bits hold
+_SMALL = 1 << 16
+#: above this, numbers are counted anew before they are multiplied once more
+_MANY_KEYS = 1 << 40
 
 
 @dataclass(frozen=True)
@@ -35,7 +40,8 @@ class Lanes:
     """Columns, a row a lane.
 
     ``group``: -1, or the number of a group of packets that take the same way from here on; ``frame`` stands
-    for all of them then. ``yes`` and ``no`` have a bit per node id, the lowest for id 1.
+    for all of them then. ``states`` has a bit for each state that is looked at, the lowest for the first.
+    ``yes`` and ``no`` have a bit per node id, the lowest for id 1.
     """
 
     frame: Indices
@@ -43,6 +49,7 @@ class Lanes:
     mark: Numbers
     priority: Numbers
     state: Numbers
+    states: Numbers
     yes: Numbers
     no: Numbers
     traces: Traces
@@ -59,9 +66,10 @@ class Lanes:
 
     def divide(self, chosen: Flags) -> tuple[Lanes, Lanes]:
         """Those that are chosen, and the rest."""
-        if chosen.all():
+        count = np.count_nonzero(chosen)
+        if count == self.count:
             return self, self.none
-        if not chosen.any():
+        if not count:
             return self.none, self
         return self.take(np.flatnonzero(chosen)), self.take(np.flatnonzero(~chosen))
 
@@ -73,7 +81,8 @@ class Lanes:
     @property
     def columns(self) -> tuple[npt.NDArray[np.generic], ...]:
         """All but the traces."""
-        return (self.frame, self.group, self.mark, self.priority, self.state, self.yes, self.no)
+        packet = (self.frame, self.group, self.mark, self.priority, self.state)
+        return (*packet, self.states, self.yes, self.no)
 
     def traced(self, key: Place | Wrote, values: Numbers) -> Lanes:
         """The same lanes, each with one trace more."""
@@ -81,17 +90,67 @@ class Lanes:
         return with_columns(self.columns, traces)
 
 
+@dataclass
+class Groups:
+    """Packets that take the same way: those of group g are ``members[bounds[g] : bounds[g + 1]]``."""
+
+    members: Indices = field(default_factory=lambda: np.zeros(0, np.int64))
+    bounds: Indices = field(default_factory=lambda: np.zeros(1, np.int64))
+
+    def add(self, members: Indices, sizes: Indices) -> Indices:
+        """Make groups of packets that stand one after the other; returns the numbers of the groups."""
+        numbers = np.arange(len(sizes)) + len(self.bounds) - 1
+        self.bounds = np.concatenate([self.bounds, self.bounds[-1] + np.cumsum(sizes)])
+        self.members = np.concatenate([self.members, members])
+        return numbers
+
+    def spread(self, lanes: Lanes) -> tuple[Indices, Indices]:
+        """Every single packet of lanes that may stand for groups: (frame, lane), a row each."""
+        alone, grouped = np.flatnonzero(lanes.group < 0), np.flatnonzero(lanes.group >= 0)
+        first = self.bounds[lanes.group[grouped]]
+        sizes = self.bounds[lanes.group[grouped] + 1] - first
+        skipped = np.repeat(first - np.cumsum(sizes) + sizes, sizes)
+        members = self.members[np.arange(len(skipped)) + skipped]
+        return (
+            np.concatenate([lanes.frame[alone], members]),
+            np.concatenate([alone, np.repeat(grouped, sizes)]),
+        )
+
+
+def side_by_side(keys: Indices, columns: Iterable[npt.NDArray[Any]]) -> Indices:
+    """Numbers that are the same where the keys and all columns are; nothing in them is negative."""
+    for column in columns:
+        if (column != column[0]).any():
+            codes = column.astype(np.int64) if column.max() < _SMALL else different(column)[1]
+            keys = keys * (int(codes.max()) + 1) + codes
+            if keys.max() > _MANY_KEYS:
+                keys = different(keys)[1]
+    return keys
+
+
+def different(column: npt.NDArray[Any]) -> tuple[Indices, Indices]:
+    """Where each value stands first, and for every row the number of its value."""
+    _, first, numbers = np.unique(column, return_index=True, return_inverse=True)
+    return first, numbers.reshape(-1)
+
+
+def in_order(numbers: Indices, count: int) -> Indices:
+    """Rows by their numbers, which are below ``count``; numpy is quickest with numbers of 16 bits."""
+    return np.argsort(numbers.astype(np.uint16) if count <= _SMALL else numbers, kind="stable")
+
+
 def with_columns(columns: Sequence[Any], traces: Traces) -> Lanes:
     """Lanes of these columns, in the order of ``Lanes.columns``."""
-    frame, group, mark, priority, state, yes, no = columns
-    return Lanes(frame, group, mark, priority, state, yes, no, traces)
+    frame, group, mark, priority, state, states, yes, no = columns
+    return Lanes(frame, group, mark, priority, state, states, yes, no, traces)
 
 
-def start(frames: Frames, chosen: Indices) -> Lanes:
+def start(frames: Frames, chosen: Indices, states: int = 1) -> Lanes:
     """Packets as they come in, under no condition."""
     zeros = np.zeros(len(chosen), np.uint64)
     group = np.full(len(chosen), -1, np.int64)
-    return Lanes(chosen, group, zeros, zeros, frames.state[chosen], zeros, zeros, {})
+    every = np.full(len(chosen), states, np.uint64)
+    return Lanes(chosen, group, zeros, zeros, frames.state[chosen], every, zeros, zeros, {})
 
 
 def merge(parts: Sequence[Lanes]) -> Lanes:

@@ -14,7 +14,7 @@ from typing import Any
 from trscaler_gen.lock import Lock
 from trscaler_gen.nodeplan import NodePlan
 from trscaler_gen.proof.heartbeats import Sender, judge_heartbeats
-from trscaler_gen.proof.judge import Answers, Cluster, Fault, Judged, judge_state, read_state
+from trscaler_gen.proof.judge import Answers, Cluster, Fault, Judged, judge_state, read_states
 from trscaler_gen.proof.loads import Count, count
 from trscaler_gen.proof.rules import UnknownRule, read_tables
 from trscaler_gen.proof.states import State, states
@@ -126,11 +126,11 @@ def judge_node(cluster: Cluster, found: Sequence[State], judged: Judged) -> Node
     faults: list[Fault] = []
     answers: dict[str, Answers] = {}
     kept: Counter[tuple[str, str]] = Counter()
-    for state in found:
-        try:
-            reading = read_state(judged, cluster, state)
-        except UnknownRule as error:
-            raise UnknownRule(f"{judged.node}: {error}") from None
+    try:
+        readings = tuple(read_states(judged, cluster, found))
+    except UnknownRule as error:
+        raise UnknownRule(f"{judged.node}: {error}") from None
+    for state, reading in zip(found, readings, strict=True):
         answers[state.label] = reading.answers[_first_new(cluster)]
         for fault in judge_state(judged, cluster, state, reading):
             kept[fault.state, fault.packets] += 1

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -60,13 +61,21 @@ def ids_of(bits: int) -> tuple[int, ...]:
     return tuple(number + 1 for number in range(bits.bit_length()) if bits >> number & 1)
 
 
-def owned(orders: Sequence[Order], node_id: int) -> Regions:
+def owned(orders: tuple[Order, ...], node_id: int) -> Regions:
     """Where a node is the first of each bucket's order that is alive."""
-    ahead = [mask(order[: order.index(node_id)]) for order in orders]
-    return Regions(np.full(len(orders), bit(node_id), np.uint64), np.array(ahead, np.uint64))
+    node_ids, ahead = _ahead(orders)
+    return Regions(np.full(len(orders), bit(node_id), np.uint64), ahead[node_ids == node_id])
 
 
-def nobody_up_to(orders: Sequence[Order], node_id: int) -> Regions:
+@lru_cache(maxsize=2)
+def _ahead(orders: tuple[Order, ...]) -> tuple[Numbers, Numbers]:
+    """The nodes of each bucket's order, a row a bucket; and for each the bits of those before it."""
+    node_ids = np.array(orders, np.uint64)
+    bits = np.uint64(1) << (node_ids - np.uint64(1))
+    return node_ids, np.cumsum(bits, axis=1) - bits
+
+
+def nobody_up_to(orders: tuple[Order, ...], node_id: int) -> Regions:
     """Where neither a node is alive nor any before it in each bucket's order."""
     regions = owned(orders, node_id)
     return Regions(np.zeros(len(orders), np.uint64), regions.no | regions.yes)

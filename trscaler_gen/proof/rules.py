@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from typing import Any
 
 from trscaler_gen.proof.words import META, NEEDS, TYPES, Place, UnknownWord, number_of, place_of
@@ -203,18 +203,22 @@ class Table:
 
         def turn(name: str) -> int:
             if name not in found:
-                found[name] = min((turn(target) for target in self.onward(name)), default=0) - 1
+                found[name] = min((turn(target) for target in self.onward[name]), default=0) - 1
             return found[name]
 
         for name in self.chains:
             turn(name)
         return found
 
-    def onward(self, name: str) -> Iterator[str]:
-        """The chains that a chain leads to."""
-        for rule in self.chains[name].rules:
-            for statement in rule.statements:
-                yield from targets(statement)
+    @cached_property
+    def onward(self) -> Mapping[str, frozenset[str]]:
+        """The chains that each chain leads to."""
+        return {
+            name: frozenset(
+                target for rule in chain.rules for one in rule.statements for target in targets(one)
+            )
+            for name, chain in self.chains.items()
+        }
 
     def hooked(self, hook: str) -> tuple[Chain, ...]:
         """The chains of a hook, in the order in which packets meet them."""
@@ -354,8 +358,8 @@ def _elements(is_map: bool, kinds: Sequence[str], items: Sequence[Json]) -> dict
     if not is_map:
         return {_key(item, kinds): None for item in items}
     if len(kinds) == 2:  # half a million elements in a large cluster, of a few thousand different ones
-        numbers = _Numbers(kinds[0]), _Numbers(kinds[1])
-        return {numbers[0][key]: numbers[1][value] for key, value in items}
+        keys, values = _numbers(kinds[0]), _numbers(kinds[1])
+        return {keys[key]: values[value] for key, value in items}
     return {_key(key, kinds[:-1]): number_of(value, kinds[-1]) for key, value in items}
 
 
@@ -369,6 +373,11 @@ class _Numbers(dict[Any, Number]):
     def __missing__(self, word: Any) -> Number:
         number = self[word] = number_of(_plain(word), self.kind)
         return number
+
+
+@cache
+def _numbers(kind: str) -> _Numbers:
+    return _Numbers(kind)
 
 
 def _plain(item: Json) -> Json:

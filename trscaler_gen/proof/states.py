@@ -53,8 +53,8 @@ _QUIET: Mapping[str, Content] = {
 class Orders:
     """Preference orders: those that are used, and those that were used before a switch to them."""
 
-    used: Sequence[Order]
-    before: Sequence[Order] = ()
+    used: tuple[Order, ...]
+    before: tuple[Order, ...] = ()
 
 
 @dataclass(frozen=True)
