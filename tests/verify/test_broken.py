@@ -171,3 +171,28 @@ def test_a_set_that_nobody_knows_proves_nothing(compiled: Compiled) -> None:
     text = changed["n2"].replace(b"settled", b"resting")
     with pytest.raises(OperationError, match="the set resting: it is not known here what it holds when"):
         verify(compiled, changed | {"n2": text})
+
+
+LOOK = "meta mark set {{ peer.node_id }} meta mark != @fresh goto looked_around"
+OWN_LEASE = "update @alive { meta mark timeout {{ plan.leases.own_ms }}ms }"
+PEERS_LEASE = "update @alive { meta mark timeout {{ plan.leases.peer_ms }}ms }"
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        ({LOOK: LOOK.replace("!=", "==")}, "does not open the short way"),
+        ({"meta mark != @fresh": "meta mark 0"}, "n2 is not fresh: opens the short way"),
+        ({"jump look_around": "accept"}, "does not open the short way"),
+        ({"chain no_calm {": "chain no_calm {\n return"}, "leaves @calm as it was"),
+        ({OWN_LEASE: "add @alive { meta mark }"}, "writes @alive for good"),
+        ({PEERS_LEASE: "update @alive { meta mark timeout 1h }"}, "writes @alive for 3600 s"),
+    ],
+    ids=["turned round", "no look", "never", "after a farewell", "own lease", "peers' leases"],
+)
+def test_what_heartbeats_keep_up(
+    compiled: Compiled, tmp_path: Path, change: dict[str, str], what: str
+) -> None:
+    found = faults(compiled, broken(compiled, tmp_path, change, ["n1"]))
+    assert {(fault.node, fault.state) for fault in found} == {("n1", "heartbeats")}
+    assert any(what in f"{fault.packets}: {fault.what}" for fault in found), found

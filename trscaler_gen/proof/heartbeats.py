@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Address
 
 import numpy as np
@@ -18,7 +18,7 @@ from trscaler_gen.proof.judge import Cluster, Fault, Judged
 from trscaler_gen.proof.lanes import Lanes, Wrote, merge, start
 from trscaler_gen.proof.packets import ETHER_BYTES, Bytes, Frames, Layout, frames
 from trscaler_gen.proof.regions import ids_of
-from trscaler_gen.proof.rules import UnknownRule
+from trscaler_gen.proof.rules import InSet, Match, SetWrite, Statement, UnknownRule
 from trscaler_gen.proof.states import quiet
 from trscaler_gen.proof.words import Place
 
@@ -35,6 +35,7 @@ class Sender:
     judged: Judged
     address: IPv4Address
     vrid: int
+    lease_s: float
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,17 @@ class Message:
     takes: frozenset[str]
 
 
+#: what heartbeats keep up, and for how many leases at most
+_LEASES = {
+    "alive": 1,
+    "draining": 1,
+    "settled": 1,
+    "fresh": 1,
+    "calm": 1,
+    "company": 1,
+    "fenced": 1,
+    "lately": 2,
+}
 _OWN, _LINK = "its own id", "the link"
 _SERVES = Message("serves", 100, {}, frozenset({"alive"}), frozenset())
 _MESSAGES = (
@@ -84,6 +96,9 @@ def judge_heartbeats(cluster: Cluster, senders: Mapping[int, Sender]) -> Heard:
             faults += _hear(cluster, sender.judged, message, heard)
             followed += len(heard)
     faults += _unstamped(cluster, senders)
+    for sender in senders.values():
+        faults += _looks_around(cluster, sender)
+        faults += _too_long(sender)
     return Heard(followed, tuple(faults))
 
 
@@ -94,7 +109,7 @@ def _send(cluster: Cluster, sender: Sender, message: Message) -> tuple[bytes | N
     out = machine.run("egress", start(made, np.arange(1)))
     wrong = "" if out.accepted.count == 1 else "does not leave"
     if not wrong:
-        wrong = _wrong(message, _effects(out.accepted)[0], sender.judged.node_id, is_own=True)
+        wrong = _wrong(message, _effects(out.accepted)[0], sender.judged.node_id, _closed(sender.judged))
     faults = [_fault(cluster, sender.judged, f"its own heartbeat that it {message.label}", wrong)]
     frame = _edited(made.data, out.accepted)[0].tobytes() if out.accepted.count else None
     return frame, [fault for fault in faults if fault is not None]
@@ -107,10 +122,10 @@ def _hear(cluster: Cluster, judged: Judged, message: Message, heard: Mapping[int
     machine = _machine(cluster, judged, made, None)
     out = machine.run("ingress", start(made, np.arange(made.count)))
     lanes = merge([out.accepted, *out.dropped])
-    effects = _effects(lanes)
+    effects, closed = _effects(lanes), _closed(judged)
     for row, (node_id, _) in enumerate(heard.items()):
         mine = [effects[lane] for lane in np.flatnonzero(lanes.frame == row)]
-        wrong = _wrong(message, mine[0], node_id, is_own=False) if len(mine) == 1 else "goes several ways"
+        wrong = _wrong(message, mine[0], node_id, closed) if len(mine) == 1 else "goes several ways"
         label = f"a heartbeat of {cluster.names[node_id]} that it {message.label}"
         fault = _fault(cluster, judged, label, wrong)
         if fault is not None:
@@ -134,7 +149,56 @@ def _unstamped(cluster: Cluster, senders: Mapping[int, Sender]) -> Iterator[Faul
                     yield Fault(sender.judged.node, "heartbeats", label, -1, (), "takes it for alive")
 
 
-def _machine(cluster: Cluster, judged: Judged, made: Frames, message: Message | None) -> Machine:
+def _looks_around(cluster: Cluster, sender: Sender) -> Iterator[Fault]:
+    """The short way is open for a heartbeat's time if every peer is fresh, and is not if one is not."""
+    judged = sender.judged
+    table = judged.table("netdev")
+    if table is None or "calm" not in table.sets:
+        return
+    peers = frozenset(ids_of(cluster.everybody)) - {judged.node_id}
+    message = replace(_SERVES, sets=_SWITCHED.sets if cluster.before else {})
+    for missing in (None, *sorted(peers)):
+        made = _frames([advertisement(sender.address, sender.vrid, message.priority)])
+        fresh = {"fresh": Members(peers - {missing})}
+        machine = _machine(cluster, judged, made, message, fresh)
+        ((puts, _),) = _effects(machine.run("egress", start(made, np.arange(1))).accepted)
+        label = "its own heartbeat while " + (
+            f"{cluster.names[missing]} is not fresh" if missing else "all are fresh"
+        )
+        if missing and puts.get("calm"):
+            yield Fault(judged.node, "heartbeats", label, -1, (), "opens the short way")
+        if not missing and puts.get("calm") != {0}:
+            yield Fault(judged.node, "heartbeats", label, -1, (), "does not open the short way")
+
+
+def _too_long(sender: Sender) -> Iterator[Fault]:
+    """What heartbeats write ends by itself, within a lease: to the second, as nft lists no less."""
+    for chain, statement in _statements(sender.judged):
+        if not isinstance(statement, SetWrite) or statement.set not in _LEASES or statement.op == "delete":
+            continue
+        longest_s = _LEASES[statement.set] * sender.lease_s
+        if statement.timeout_s is None or statement.timeout_s > longest_s:
+            lasts = "for good" if statement.timeout_s is None else f"for {statement.timeout_s} s"
+            wrong = f"writes @{statement.set} {lasts}, and {longest_s:g} s is right"
+            yield Fault(sender.judged.node, "heartbeats", f"chain {chain}", -1, (), wrong)
+
+
+def _statements(judged: Judged) -> Iterator[tuple[str, Statement]]:
+    """All of the node's own table, with the names of their chains."""
+    table = judged.table("netdev")
+    for chain in table.chains.values() if table else ():
+        for rule in chain.rules:
+            for statement in rule.statements:
+                yield chain.name, statement
+
+
+def _machine(
+    cluster: Cluster,
+    judged: Judged,
+    made: Frames,
+    message: Message | None,
+    holds: Mapping[str, Members] | None = None,
+) -> Machine:
     table = judged.table("netdev")
     if table is None:
         raise UnknownRule("there is no table of the family netdev")
@@ -144,11 +208,22 @@ def _machine(cluster: Cluster, judged: Judged, made: Frames, message: Message | 
         "alive": everybody,
         "settled": everybody,
         "reached": NOTHING,
+        **(holds or {}),
     }
     words = {_OWN: Members(frozenset([judged.node_id])), _LINK: Members(frozenset([judged.link]))}
     if message is not None:
         members |= {name: words[content] for name, content in message.sets.items()}
     return Machine(table, made, Surroundings([members], cluster.everybody, judged.link))
+
+
+def _closed(judged: Judged) -> frozenset[str]:
+    """What a farewell ends besides the lease, where these rules use it."""
+    read = {
+        statement.right.name
+        for _, statement in _statements(judged)
+        if isinstance(statement, Match) and isinstance(statement.right, InSet)
+    }
+    return frozenset({"settled", "calm"} & read)
 
 
 Effects = tuple[dict[str, set[int]], dict[str, set[int]]]
@@ -167,7 +242,7 @@ def _effects(lanes: Lanes) -> list[Effects]:
     return found
 
 
-def _wrong(message: Message, effects: Effects, node_id: int, *, is_own: bool) -> str:
+def _wrong(message: Message, effects: Effects, node_id: int, has_closed: frozenset[str]) -> str:
     """What a heartbeat does that it should not, or the other way round; empty if nothing."""
     puts, takes = effects
     for name in ("alive", "draining"):
@@ -177,6 +252,8 @@ def _wrong(message: Message, effects: Effects, node_id: int, *, is_own: bool) ->
         gone = takes.get(name, set())
         if gone - {node_id} or (name in message.takes and not gone):
             return f"takes {_ids(gone)} out of @{name}, and {_ids({node_id})} is right"
+    if "alive" in message.takes and not has_closed <= takes.keys():
+        return f"leaves {', '.join(f'@{name}' for name in sorted(has_closed - takes.keys()))} as it was"
     return ""
 
 

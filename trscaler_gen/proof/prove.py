@@ -99,7 +99,10 @@ def prove(
         tell(f"{one.node} is judged")
         verdicts[one.node_id] = verdict
     tell("follows heartbeats")
-    senders = {plan.node_id: Sender(judged[plan.node_id], plan.address, plan.vrid) for plan in plans}
+    senders = {
+        plan.node_id: Sender(judged[plan.node_id], plan.address, plan.vrid, plan.leases.peer_ms / 1000)
+        for plan in plans
+    }
     heard = judge_heartbeats(cluster, senders)
     tell("counts loads")
     weights = {node.node_id: node.weight for node in lock.nodes}

@@ -142,12 +142,16 @@ class Mangle:
 
 @dataclass(frozen=True)
 class SetWrite:
-    """``add``, ``update``, ``delete`` of an element; ``limited``: the rule ends here until there are many."""
+    """``add``, ``update``, ``delete`` of an element; ``limited``: the rule ends here until there are many.
+
+    ``timeout_s``: None if it stays; nft 1.0.6 lists whole seconds, rounded down.
+    """
 
     op: str
     key: Expression
     set: str
     limited: bool = False
+    timeout_s: int | None = None
 
 
 @dataclass(frozen=True)
@@ -482,8 +486,10 @@ def _set_write(body: Json) -> SetWrite:
     limits = body.get("stmt", [])
     if any(set(limit) != {"limit"} or not limit["limit"].get("inv") for limit in limits):
         raise UnknownWord("what a set keeps of its elements")
-    key, _ = _expression(_plain(body["elem"]))
-    return SetWrite(body["op"], key, body["set"].removeprefix("@"), bool(limits))
+    element = body["elem"]
+    key, _ = _expression(_plain(element))
+    timeout_s = element["elem"].get("timeout") if isinstance(element, dict) and "elem" in element else None
+    return SetWrite(body["op"], key, body["set"].removeprefix("@"), bool(limits), timeout_s)
 
 
 _VERDICTS = ("accept", "drop", "return", "goto", "jump")
