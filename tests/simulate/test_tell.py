@@ -102,6 +102,13 @@ def test_a_client_is_told_with_what_it_is_most_of(nodes: tuple[str, ...], told: 
     assert "10.0 % of the flows" in heavy_sentence(client, two())
 
 
+def test_at_least_is_not_rounded_up() -> None:
+    client = HeavyClient("203.0.113.9", Counts(), {"bytes": 0.999998}, ("n1",))
+    assert "alone is 99.9 % of the bytes: its node, n1, carries at least 99.9 %." in heavy_sentence(
+        client, four()
+    )
+
+
 @pytest.mark.parametrize(
     ("count", "told"),
     [

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from trscaler_gen.simulate.result import MEASURES, Counts, HeavyClient, NodeShare, Scenario, Simulation
 
 _UNITS = ((10**15, "PB"), (10**12, "TB"), (10**9, "GB"), (10**6, "MB"), (10**3, "kB"))
+#: 0.6 is a little less in binary, and yet 60.0 %
+_ROUNDED = 1e-9
 _MINUTE_S, _HOUR_S, _DAY_S = 60, 3600, 86400
 
 
@@ -69,9 +72,12 @@ def heavy_sentence(client: HeavyClient, simulation: Simulation) -> str:
     """What a client that is too much for one node's share means."""
     measure = max(measures(simulation), key=lambda each: client.shares.get(each, 0.0))
     part = client.shares.get(measure, 0.0)
-    begin = f"{client.address} alone is {percent(part)} of the {measure}"
+    least = percent(
+        math.floor(1000 * part + _ROUNDED) / 1000
+    )  # what is said to be the least must not be more
+    begin = f"{client.address} alone is {least} of the {measure}"
     if len(client.nodes) == 1:
-        return f"{begin}: its node, {client.nodes[0]}, carries at least {percent(part)}."
+        return f"{begin}: its node, {client.nodes[0]}, carries at least {least}."
     return f"{begin}: it speaks to several addresses, and {', '.join(client.nodes)} share it."
 
 
