@@ -50,9 +50,11 @@ def tcp(family: int, number: int, wait_s: float, hosts: Mapping[int, str] = HOST
     with connected(family, number, socket.SOCK_STREAM, hosts[family], wait_s) as opened:
         opened.sendall(b"x" * 4000)
         got = 0
-        while got < 4000:
-            got += len(opened.recv(4000)) or 4000
-        return got == 4000
+        while data := opened.recv(4000):
+            got += len(data)
+            if got == 4000:
+                return True
+        return False
 
 
 def udp(family: int, number: int, wait_s: float, hosts: Mapping[int, str] = HOSTS) -> bool:

@@ -107,7 +107,8 @@ def test_destination_nat_needs_the_clients_address_alone(running: Routers, tmp_p
         arrangement.start(bundles_of(compiled(tmp_path, by_client=True)), tmp_path)
         assert set(arrangement.ask(kinds=kinds).values()) == {SOURCES}
         assert arrangement.ask() == ALL
-    assert max(running.ask(kinds=kinds, wait_s=1.0).values()) < 0.7 * SOURCES
+    # Not of TCP: for a time after a router's return, connections stay with who has them.
+    assert max(running.ask(kinds=["nat-udp"], wait_s=1.0).values()) < 0.7 * SOURCES
 
 
 def test_a_keeper_of_tcp_leaves_pings_to_the_owner(running: Routers) -> None:

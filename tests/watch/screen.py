@@ -12,7 +12,7 @@ import struct
 import sys
 import termios
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import TracebackType
 
@@ -81,7 +81,9 @@ class Screen:
 class Seat:
     """Somebody who sits before a command on a terminal, in a session of its own."""
 
-    def __init__(self, argv: list[str], *, width: int = 80, height: int = 24, **env: str) -> None:
+    def __init__(
+        self, argv: list[str], *, width: int = 80, height: int = 24, env: Mapping[str, str] | None = None
+    ) -> None:
         self.screen = Screen(width, height)
         self.typescript = ""
         self._decode = codecs.getincrementaldecoder("utf-8")(errors="replace").decode
@@ -95,7 +97,7 @@ class Seat:
             fcntl.ioctl(self._theirs, termios.TIOCSCTTY, 0)
             for number in (0, 1, 2):
                 os.dup2(self._theirs, number)
-            words = {"TERM": "xterm-256color", "LC_ALL": "C.UTF-8", "TZ": "UTC", **env}
+            words = {"TERM": "xterm-256color", "LC_ALL": "C.UTF-8", "TZ": "UTC", **(env or {})}
             os.execve(argv[0], argv, {**os.environ, **words})
 
     def __enter__(self) -> Seat:
@@ -175,5 +177,5 @@ class Seat:
 @contextmanager
 def seated(*argv: str, width: int = 80, height: int = 24, **env: str) -> Iterator[Seat]:
     """Run ``trscaler-gen`` on a terminal; it is gone at the end, whatever happens."""
-    with Seat([sys.executable, "-m", "trscaler_gen", *argv], width=width, height=height, **env) as seat:
+    with Seat([sys.executable, "-m", "trscaler_gen", *argv], width=width, height=height, env=env) as seat:
         yield seat

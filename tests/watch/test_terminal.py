@@ -32,12 +32,12 @@ sys.stdin.read(1)
 """
 
 
-def seat(program: str) -> Seat:
-    return Seat([sys.executable, "-c", program])
+def seat(program: str, **env: str) -> Seat:
+    return Seat([sys.executable, "-c", program], env=env)
 
 
-def endless(action: str = "pass") -> Seat:
-    return seat(ENDLESS.replace("ACTION", action))
+def endless(action: str = "pass", **env: str) -> Seat:
+    return seat(ENDLESS.replace("ACTION", action), **env)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
@@ -78,8 +78,10 @@ def test_a_ctrl_s_holds_nothing_up() -> None:
         assert one.is_as_found
 
 
-def test_another_size_is_drawn_anew() -> None:
-    with endless() as one:
+@pytest.mark.parametrize("env", [{}, {"COLUMNS": "80", "LINES": "24"}], ids=["", "as exported"])
+def test_another_size_is_drawn_anew(env: dict[str, str]) -> None:
+    """Some shells and editors export the size that the window had."""
+    with endless(**env) as one:
         one.await_words("drawn", "80x24")
         one.resize(132, 50)
         one.await_words("132x50")
@@ -95,8 +97,7 @@ def test_a_stop_and_a_return(tmp_path: Path) -> None:
         modes = one.await_line(r"stopped 148\s+([0-9a-f:]+)\r$")[1]
         assert not one.screen.is_other and one.screen.has_cursor
         one.type("\n")
-        one.await_screen(lambda _: one.screen.is_other, "it is back")
-        assert one.screen.is_other and not one.screen.has_cursor
+        one.await_screen(lambda _: one.screen.is_other and not one.screen.has_cursor, "it is back")
         one.type("q")
         assert one.await_end() == 0
         assert one.is_as_found

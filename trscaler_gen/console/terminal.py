@@ -16,7 +16,7 @@ import tty
 from collections.abc import Callable, Sequence
 from types import FrameType, TracebackType
 
-from rich.console import Console, RenderableType
+from rich.console import Console, ConsoleDimensions, RenderableType
 
 #: what keys send that are not characters
 _KEYS = {
@@ -100,10 +100,12 @@ class Terminal:
     @property
     def size(self) -> tuple[int, int]:
         """Columns and lines, now."""
-        return self._console.width, self._console.height
+        return os.get_terminal_size(self._console.file.fileno())
 
     def draw(self, lines: RenderableType) -> None:
         """Show these lines from the top left corner on, instead of all before."""
+        # Else COLUMNS and LINES would count, which a window that is given another size leaves as they were.
+        self._console.size = ConsoleDimensions(*self.size)
         self._console.update_screen(lines)
 
     def wait(self, timeout_s: float) -> Sequence[str] | None:
