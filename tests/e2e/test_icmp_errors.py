@@ -20,6 +20,7 @@ from .wire import (
     ICMP,
     ICMP6,
     UDP,
+    Address,
     Packet,
     Wire,
     answers,
@@ -138,14 +139,24 @@ def test_what_is_no_error_is_placed_by_its_own_addresses(wire: Wire, kind: Kind)
 def test_an_error_makes_its_owner_send_smaller_packets(wire: Wire) -> None:
     """What it is for: the node that holds the flow learns the path's MTU, and no other node does."""
     client, vip = client_source(1, 4), virtual_address(4)
+    forget(wire)  # what earlier errors taught them
+    assert who_sends_less(wire, client, vip) == set()
     wire.send(about(ERRORS[0], 1))
     wire.barrier()
+    assert who_sends_less(wire, client, vip) == {wire.owner(client, vip)}
+    forget(wire)
+
+
+def forget(wire: Wire) -> None:
+    for node in wire.cluster.lab.nodes:
+        wire.cluster.lab.exec(node, ["ip", "route", "flush", "cache"])
+
+
+def who_sends_less(wire: Wire, client: Address, vip: Address) -> set[str]:
+    """The nodes that know of a smaller MTU on the way to this client."""
     argv = ["ip", "route", "get", str(client), "from", str(vip)]
-    learned = {
-        node for node in wire.cluster.lab.nodes if "mtu 1400" in wire.cluster.lab.exec(node, argv).stdout
-    }
-    assert learned == {wire.owner(client, vip)}
-    wire.cluster.lab.exec(wire.owner(client, vip), ["ip", "route", "flush", "cache"])
+    lab = wire.cluster.lab
+    return {node for node in lab.nodes if "mtu 1400" in lab.exec(node, argv).stdout}
 
 
 def fragments(frames: list[bytes]) -> int:
