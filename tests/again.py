@@ -6,6 +6,7 @@ can find what is no fault of the product's. A fault fails again.
 
 from __future__ import annotations
 
+import signal
 import time
 
 import pytest
@@ -21,7 +22,12 @@ AGAIN = "run again"
 
 
 def pytest_configure() -> None:
-    """Watch the machine from now on."""
+    """Watch the machine from now on.
+
+    Whoever starts the tests in a shell's background hands down that Ctrl-C is ignored: commands that tests
+    interrupt would never end.
+    """
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     witness()
 
 
