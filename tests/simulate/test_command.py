@@ -156,7 +156,10 @@ def test_a_client_that_no_hash_can_split_is_named(inventory: Path, traffic: Path
     assert heavy["shares"]["bytes"] > 0.5
     (node,) = heavy["nodes"]
     assert counts(found["scenarios"][0])[node]["bytes"] >= heavy["counts"]["bytes"]
-    assert not any(alternative["better"] for alternative in found["alternatives"][1:2])
+    # Wherever another hash puts it: the node with the largest part to expect has it at the least.
+    most = max(node["expected"] for node in found["scenarios"][0]["shares"])
+    least = heavy["shares"]["bytes"] / most
+    assert all(alternative["worst"]["bytes"] >= least for alternative in found["alternatives"])
 
 
 def test_a_pipe_and_a_packed_file_say_the_same(inventory: Path, traffic: Path) -> None:

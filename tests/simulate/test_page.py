@@ -10,6 +10,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from e2e.cluster import eventually
 from playwright.sync_api import Browser
 
 from trscaler_gen.render import render_figure, render_page
@@ -172,7 +173,8 @@ def test_the_keyboard_reaches_what_scrolls(browser: Browser, folder: Path) -> No
         assert seen.page.evaluate(f"{region}.matches('.scroll[role=region][aria-label]')")
         assert seen.page.evaluate(f"{region}.scrollWidth > {region}.clientWidth")
         seen.page.keyboard.press("ArrowRight")
-        seen.page.wait_for_function(f"{region}.scrollLeft > 0")
+        # Not the page's own waiting: what the page forbids itself, it forbids that too.
+        eventually(lambda: seen.page.evaluate(f"{region}.scrollLeft") > 0, "it has scrolled")
         assert seen.page.evaluate(f"getComputedStyle({region}).outlineStyle") == "solid"
 
 
