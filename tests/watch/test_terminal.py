@@ -87,6 +87,13 @@ def test_another_size_is_drawn_anew(env: dict[str, str]) -> None:
         one.await_words("132x50")
 
 
+def test_a_terminal_that_does_not_know_its_size_is_drawn_on() -> None:
+    """A serial console's: it says 0 x 0."""
+    shell = 'stty cols 0 rows 0; exec "$0" -c "$1"'
+    with Seat(["/bin/sh", "-c", shell, sys.executable, ENDLESS.replace("ACTION", "pass")]) as one:
+        one.await_words("drawn", "80x2")
+
+
 def test_a_stop_and_a_return(tmp_path: Path) -> None:
     """A shell with job control stands between, as with a person."""
     (tmp_path / "endless.py").write_text(ENDLESS.replace("ACTION", "sys.exit(key != 'q')"))

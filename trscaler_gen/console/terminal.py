@@ -99,8 +99,12 @@ class Terminal:
 
     @property
     def size(self) -> tuple[int, int]:
-        """Columns and lines, now."""
-        return os.get_terminal_size(self._console.file.fileno())
+        """Columns and lines, now; of a terminal that does not know, as a serial line's, what is usual."""
+        try:
+            columns, lines = os.get_terminal_size(self._console.file.fileno())
+        except OSError:  # it is gone, as the next key will tell
+            columns = lines = 0
+        return columns or self._console.width, lines or self._console.height
 
     def draw(self, lines: RenderableType) -> None:
         """Show these lines from the top left corner on, instead of all before."""
