@@ -54,7 +54,13 @@ class Watcher:
         self.events: list[Document] = []
         self.looks: list[Document] = []
         self._lines: queue.Queue[str] = queue.Queue()
-        threading.Thread(target=self._read, daemon=True).start()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def end(self) -> None:
+        """End the process, and let the reader come to the end of the pipe before anyone closes it."""
+        self.process.kill()
+        self._reader.join(PATIENCE_S)
 
     def _read(self) -> None:
         assert self.process.stdout is not None
@@ -90,11 +96,12 @@ class Watcher:
 def watching(*paths: Path, options: tuple[str, ...] = ()) -> Iterator[Watcher]:
     argv = [*COMMAND, "--json", "--interval", "0.5", *options, *map(str, paths)]
     with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        watcher = Watcher(process)
         try:
-            yield Watcher(process)
+            yield watcher
             assert process.poll() is None, process.stderr and process.stderr.read()
         finally:
-            process.kill()
+            watcher.end()
 
 
 def lookers(cluster: Cluster, node: str) -> int:
