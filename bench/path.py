@@ -289,8 +289,8 @@ def _parts(cluster: Measured) -> Iterator[Competitor]:
 def _expressions_of(cluster: Measured) -> list[str]:
     """Cut the rule as it was rendered before each expression; without the drop, it goes on."""
     text = cluster.ruleset.read_text()
-    (rule,) = re.findall(r"^ +(@ll,.*0800 .*) counter drop comment", text, re.MULTILINE)
-    *parts, last = re.split(r" (?=@nh,72,8|jhash )", rule)
+    (rule,) = re.findall(r"^ +(meta protocol ip @ll,.*) counter drop comment", text, re.MULTILINE)
+    *parts, last = re.split(r" (?=@ll|ip protocol|jhash )", rule)
     hashed, _, own = last.partition(" != @")
     return [*parts, f"{hashed} != {cluster.lock.buckets - 1}", f"!= @{own}", "counter"]
 

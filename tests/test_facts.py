@@ -28,6 +28,13 @@ def test_files_of_an_earlier_release_say_nothing_of_draining() -> None:
     assert (facts.placement, facts.tracked, facts.most_tracked) == ("only", -1, 0)
 
 
+@pytest.mark.parametrize(("order", "is_little_endian"), [("", True), ("1", True), ("256", False)])
+def test_byte_order(order: str, is_little_endian: bool) -> None:
+    """As ``od`` reads the octets 1, 0; earlier releases did not ask."""
+    said = f"byte_order={order}\n" if order else ""
+    assert parse_facts(OLD + said).is_little_endian is is_little_endian
+
+
 def test_what_a_drained_node_says() -> None:
     facts = parse_facts(OLD + NEW)
     assert (facts.can_drain, facts.draining, facts.held) == (True, True, 12)

@@ -11,6 +11,8 @@ ROOT = "/etc/trscaler-gen"
 #: where pids, locks and fingerprints live on a node until it reboots
 RUNTIME = "/run/trscaler-gen"
 
+#: what the octets 1, 0 are for a processor that stores the lowest one first
+_LITTLE_ENDIAN = "1"
 #: what the kernel counts with 64 bits, and no longer
 _NUMBER = re.compile(r"[0-9]{1,20}")
 _DIGEST_LINE = re.compile(r"([0-9a-f]{64})  (.+)")
@@ -45,6 +47,7 @@ class Facts:
 
     uid: int = -1
     kernel: str = ""
+    is_little_endian: bool = True
     nft: str = ""
     keepalived_version: str = ""
     missing_tools: tuple[str, ...] = ()
@@ -117,6 +120,7 @@ def parse_facts(text: str) -> Facts:
     return Facts(
         uid=_number(said, "uid", -1),
         kernel=said.get("kernel", ""),
+        is_little_endian=said.get("byte_order", _LITTLE_ENDIAN) == _LITTLE_ENDIAN,
         nft=said.get("nft_version", ""),
         keepalived_version=said.get("keepalived_version", ""),
         missing_tools=tuple(said.get("missing", "").split()),

@@ -58,10 +58,16 @@ def test_a_tour_does_not_begin(inventory: Path) -> None:
 
 
 def test_every_objection_has_a_remedy(lan: Lan) -> None:
-    facts = Facts(kernel="5.10.0", nft="nftables v0.9.8", missing_tools=("tar",), free_kib=10)
+    facts = Facts(
+        kernel="5.10.0",
+        is_little_endian=False,
+        nft="nftables v0.9.8",
+        missing_tools=("tar",),
+        free_kib=10,
+    )
     found = objections(facts, LINK, lan.bundle("n1", ""))
     assert [objection.message.split()[-1] for objection in found] == [
-        *("there", "needed", "tar", "needed", "needed", LINK, "needed")
+        *("there", "needed", "first", "tar", "needed", "needed", LINK, "needed")
     ]
     assert all(objection.hint for objection in found)
     assert objections(facts, LINK, None) == (NOT_ROOT,)

@@ -129,10 +129,12 @@ def test_short_way_that_gives_a_bucket_away(compiled: Compiled) -> None:
     assert len({fault.bucket for fault in found}) == 1
 
 
-def test_short_way_for_errors(compiled: Compiled, tmp_path: Path) -> None:
-    found = faults(compiled, broken(compiled, tmp_path, {"@nh,72,8 != 1 jhash": "jhash"}, ["n1"]))
+@pytest.mark.parametrize("no_error", ["ip protocol != 1", "@nh,72,8 != 1", "meta l4proto != 58"])
+def test_short_way_for_errors(no_error: str, compiled: Compiled, tmp_path: Path) -> None:
+    """Of what another node answers, of what this one does, and of IPv6."""
+    found = faults(compiled, broken(compiled, tmp_path, {f'"{no_error}"': '""'}, ["n1"]))
     assert {fault.state for fault in found} == {"calm"}
-    assert all("ICMP" in fault.packets or "echo" in fault.packets for fault in found)
+    assert not [fault for fault in found if not re.search("ICMP|echo|neighbour", fault.packets)], found
 
 
 def test_switched_map_of_the_wrong_placement(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ MIN_KERNEL = (5, 16)  # the netdev egress hook
 MIN_NFT = (1, 0, 6)
 MIN_KEEPALIVED = (2, 2, 7)
 TOOLS = (
-    *("tar", "sha256sum", "sync", "mktemp", "find", "timeout", "stdbuf", "flock", "setsid", "unshare"),
+    *("od", "tar", "sha256sum", "sync", "mktemp", "find", "timeout", "stdbuf", "flock", "setsid", "unshare"),
     *("nft", "ip", "bridge", "keepalived"),
 )
 
@@ -50,6 +50,10 @@ def objections(facts: Facts, link: str, bundle: Bundle | None) -> tuple[Objectio
 def _of_tools(facts: Facts) -> Iterator[Objection]:
     if _version(facts.kernel) < MIN_KERNEL:
         yield Objection(_older(f"kernel {facts.kernel}", MIN_KERNEL), "boot a newer kernel")
+    if not facts.is_little_endian:
+        message = "its processor stores the highest byte of a number first"
+        hint = "the rules read the first two bytes of a bucket's number: take a little-endian host"
+        yield Objection(message, hint)
     if facts.missing_tools:
         missing = ", ".join(facts.missing_tools)
         yield Objection(f"not installed: {missing}", "install it from the distribution's packages")
