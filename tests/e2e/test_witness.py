@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trscaler_gen.lab.probe import ProbeResult
+from trscaler_gen.lab.probe import Double, ProbeResult
 
 from .cluster import PACE, Cluster, eventually
 from .events import DAEMONS, VICTIM, assert_nothing_noticed, on, under_probes
@@ -68,7 +68,8 @@ def test_it_is_asked_for_what_is_new() -> None:
 
 
 def seen(*stalls: Span, lost_at_ms: tuple[float, ...] = (), doubled_at_ms: tuple[float, ...] = ()) -> Seen:
-    result = replace(NOTHING, lost_at_ms=lost_at_ms, doubled_at_ms=doubled_at_ms)
+    doubles = tuple(Double(at_ms, "198.51.100.1", ("n1", "n3")) for at_ms in doubled_at_ms)
+    result = replace(NOTHING, lost_at_ms=lost_at_ms, double_answers=doubles)
     return Seen.of(result, Heartbeat(0.1), stalls)
 
 

@@ -13,6 +13,7 @@ import atexit
 import os
 import subprocess
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, fields
@@ -21,7 +22,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 from trscaler_gen.lab.lab import Lab
-from trscaler_gen.lab.probe import Probe, ProbeResult
+from trscaler_gen.lab.probe import Double, Probe, ProbeResult
 
 _NAPS = Path(__file__).with_name("naps.py")
 #: what was sent just before the machine stopped is dealt with after the stall
@@ -150,7 +151,20 @@ class Seen(ProbeResult):
         ]
         wrong = f"{self.lost} of {self.sent} lost ({len(self.losses())} without excuse)"
         wrong += f", {self.doubled} answered twice ({len(self.doubles())})"
+        wrong += "".join(f"; {line}" for line in self._who_doubled())
         return f"{wrong}; slowest answer {self.slowest_answer_ms:.0f} ms; stalls: {stalls or 'none'}"
+
+    def _who_doubled(self) -> Iterator[str]:
+        """Of doubles without excuse: which nodes, how often, from when to when, of how many sources."""
+        unexplained = set(self.doubles())
+        found: dict[tuple[str, ...], list[Double]] = defaultdict(list)
+        for double in self.double_answers:
+            if double.at_ms in unexplained:
+                found[tuple(sorted(double.nodes))].append(double)
+        for nodes, some in found.items():
+            span = f"{some[0].at_ms / 1000:.3f}-{some[-1].at_ms / 1000:.3f} s"
+            sources = len({double.source for double in some})
+            yield f"{' and '.join(nodes)}: {len(some)} of {sources} sources, {span}"
 
 
 def _is_within(at_s: float, spans: Iterable[Span]) -> bool:

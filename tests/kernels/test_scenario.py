@@ -8,6 +8,8 @@ import pytest
 from e2e.cluster import eventually
 from e2e.witness import Heartbeat, Seen, Watched
 
+from trscaler_gen.lab.probe import Double
+
 from .links import WIRE
 from .scenario import HEARTBEAT_MS, NODES, PATIENCE_S, VICTIM, made_again, running_site, told
 
@@ -47,7 +49,7 @@ def seen(
         slowest_answer_ms=1,
         started_s=0,
         lost_at_ms=lost,
-        doubled_at_ms=doubled,
+        double_answers=tuple(Double(at_ms, "198.51.100.1", ("n1", "n2")) for at_ms in doubled),
         per_source=(),
         heartbeat=Heartbeat(HEARTBEAT_MS / 1000),
         stalls=(),

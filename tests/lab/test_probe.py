@@ -58,7 +58,10 @@ def test_two_nodes_that_answer_are_seen(lab: Lab, family: int) -> None:
         lab.exec("client", ["ip", "neigh", "del", str(VIPS[family]), "dev", "eth0"])
     assert (result.sent, result.lost, result.doubled) == (200, 0, 200)
     assert result.by_node == {"n1": 200, "n2": 200}
-    assert len(result.doubled_at_ms) == 200
+    assert len(result.double_answers) == 200
+    assert {tuple(sorted(double.nodes)) for double in result.double_answers} == {("n1", "n2")}
+    assert {double.source for double in result.double_answers} == {each.source for each in result.per_source}
+    assert list(result.doubled_at_ms) == sorted(result.doubled_at_ms)
     assert all(source.doubled == 10 for source in result.per_source)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from types import TracebackType
 from typing import Any
@@ -31,14 +31,23 @@ class SourceResult:
 
 
 @dataclass(frozen=True)
+class Double:
+    """A probe that was answered more than once: when it left since the start, and by whom, in order."""
+
+    at_ms: float
+    source: str
+    nodes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class ProbeResult:
     """What all sources saw together.
 
-    ``longest_gap_ms`` is the worst source's; ``lost_at_ms`` and ``doubled_at_ms`` are the send times of those
-    probes since the start (``started_s``, CLOCK_MONOTONIC). ``late`` counts probes sent more than 10 ms after
-    their time: if it is not 0, the machine was too busy for the rate that was asked for.
-    ``slowest_answer_ms`` is the longest that any answer took: hosts queue packets while they resolve a
-    neighbour's address.
+    ``longest_gap_ms`` is the worst source's; ``lost_at_ms`` are the send times of those probes since the
+    start (``started_s``, CLOCK_MONOTONIC); ``double_answers`` are in the order of theirs. ``late`` counts
+    probes sent more than 10 ms after their time: if it is not 0, the machine was too busy for the rate that
+    was asked for. ``slowest_answer_ms`` is the longest that any answer took: hosts queue packets while they
+    resolve a neighbour's address.
     """
 
     destination: str
@@ -52,8 +61,13 @@ class ProbeResult:
     slowest_answer_ms: float
     started_s: float
     lost_at_ms: tuple[float, ...]
-    doubled_at_ms: tuple[float, ...]
+    double_answers: tuple[Double, ...]
     per_source: tuple[SourceResult, ...]
+
+    @property
+    def doubled_at_ms(self) -> tuple[float, ...]:
+        """When the probes left that were answered more than once."""
+        return tuple(double.at_ms for double in self.double_answers)
 
     def as_json(self) -> dict[str, Any]:
         """All of it, as json.dumps takes it."""
@@ -78,9 +92,14 @@ def parse_report(destination: Address, report: Mapping[str, Any]) -> ProbeResult
         slowest_answer_ms=report["slowest_answer_ms"],
         started_s=report["started_s"],
         lost_at_ms=tuple(report["lost_at_ms"]),
-        doubled_at_ms=tuple(report["doubled_at_ms"]),
+        double_answers=_double_answers(report["double_answers"]),
         per_source=sources,
     )
+
+
+def _double_answers(told: Iterable[Mapping[str, Any]]) -> tuple[Double, ...]:
+    found = (Double(each["at_ms"], each["source"], tuple(each["nodes"])) for each in told)
+    return tuple(sorted(found, key=lambda double: double.at_ms))
 
 
 class Probe:

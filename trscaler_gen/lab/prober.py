@@ -21,6 +21,7 @@ import sys
 import time
 from array import array
 from collections import Counter
+from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
 
@@ -47,6 +48,31 @@ class Source:
         self.sent_at = array("d")
         self.answers = bytearray()
         self.by_node: Counter[bytes] = Counter()
+        #: who has answered at all, and by sequence number which of them did first
+        self.names: list[bytes] = []
+        self.first = bytearray()
+        #: by sequence number, of those answered again: everybody, in order
+        self.everybody: dict[int, list[bytes]] = {}
+
+    def note_sent(self, at_s: float) -> None:
+        """A probe leaves so long after the start."""
+        self.sent_at.append(at_s)
+        self.answers.append(0)
+        self.first.append(0)
+
+    def book(self, sequence: int, node: bytes) -> bool:
+        """Count an answer; whether it is the first one to this probe."""
+        self.by_node[node] += 1
+        if node not in self.names:
+            self.names.append(node)
+        times = self.answers[sequence]
+        self.answers[sequence] = min(times + 1, 255)
+        if times:
+            first = self.names[self.first[sequence]]
+            self.everybody.setdefault(sequence, [first]).append(node)
+        else:
+            self.first[sequence] = self.names.index(node)
+        return not times
 
     def transmit(self, payload: bytes) -> None:
         """Send; a first failure may only report an ICMP error about an earlier probe."""
@@ -113,8 +139,7 @@ class Prober:
         sequence, index = divmod(number, len(self.sources))
         source = self.sources[index]
         now = time.monotonic()
-        source.sent_at.append(now - self.start)
-        source.answers.append(0)
+        source.note_sent(now - self.start)
         self.unanswered += 1
         source.transmit(PAYLOAD.pack(self.run_id, index, sequence, int(now * 1e9)))
         late_s = now - self.start - number * self.step_s
@@ -150,14 +175,10 @@ class Prober:
         source = self.sources[index]
         if run_id != self.run_id or source_index != index or sequence >= len(source.answers):
             return
-        source.by_node[answer[: -PAYLOAD.size - 1]] += 1
         taken_s = time.monotonic() - self.start - source.sent_at[sequence]
         if taken_s > self.slowest_answer_s:
             self.slowest_answer_s = taken_s
-        times = source.answers[sequence]
-        if not times:
-            self.unanswered -= 1
-        source.answers[sequence] = min(times + 1, 255)
+        self.unanswered -= source.book(sequence, answer[: -PAYLOAD.size - 1])
 
     def report(self) -> dict[str, Any]:
         """Everything that was seen, as JSON knows it; times in ms since the start."""
@@ -166,19 +187,26 @@ class Prober:
             "late": self.late,
             "worst_late_ms": round(self.worst_late_s * 1000, 3),
             "slowest_answer_ms": round(self.slowest_answer_s * 1000, 3),
-            "lost_at_ms": self.times_ms(0, 0),
-            "doubled_at_ms": self.times_ms(2, 255),
+            "lost_at_ms": self.lost_at_ms(),
+            "double_answers": [double for source in self.sources for double in report_double_answers(source)],
             "per_source": [report_source(source) for source in self.sources],
         }
 
-    def times_ms(self, least: int, most: int) -> list[float]:
-        """When the probes left that were answered ``least`` to ``most`` times."""
+    def lost_at_ms(self) -> list[float]:
+        """When the probes left that nobody answered."""
         return sorted(
             round(at * 1000, 3)
             for source in self.sources
             for at, times in zip(source.sent_at, source.answers, strict=True)
-            if least <= times <= most
+            if not times
         )
+
+
+def report_double_answers(source: Source) -> Iterator[dict[str, Any]]:
+    """Probes that were answered more than once: when they left, and by whom, in order."""
+    for sequence, nodes in source.everybody.items():
+        at_ms = round(source.sent_at[sequence] * 1000, 3)
+        yield {"at_ms": at_ms, "source": source.address, "nodes": [node.decode() for node in nodes]}
 
 
 def report_source(source: Source) -> dict[str, Any]:
