@@ -34,7 +34,7 @@ class Planned:
     name: str
     make: Callable[[Clients], object]
     load: Load = LASTING
-    crossing: int = 0
+    crossing: int = 1
 
 
 def drain_and_undrain(clients: Clients) -> None:
