@@ -137,21 +137,10 @@ def measure(scope: Scope, folder: Path) -> Results:
     results: Results = {"scope": asdict(scope), "machine": machine.describe()}
     for measure_part in PARTS.values():
         measure_part(results, scope, folder)
-    say("rulesets")
-    results["ruleset"] = [asdict(row) for row in ruleset.measure((2, 4, 8, 16, 32), scope.runs, folder)]
-    for nodes in scope.lab_nodes:
-        say(f"a lab of {nodes}")
-        results.setdefault("lab", []).append(asdict(lab.measure(nodes, folder)))
-    say("changes by an operator")
-    results["changes"] = [asdict(row) for row in changes.measure(scope.event_runs, folder)]
-    for interval_ms in scope.heartbeats_ms:
-        say(f"events at {interval_ms} ms")
-        rows = events.measure(interval_ms, scope.event_runs, folder)
-        results.setdefault("events", []).extend(map(asdict, rows))
     return results
 
 
-# Parts that may be measured alone: so each says itself what on
+# Any part may be measured alone
 
 
 def measure_build(results: Results, scope: Scope, folder: Path) -> None:
@@ -210,6 +199,35 @@ def measure_connections(results: Results, scope: Scope, folder: Path) -> None:
     results["connections"] = part
 
 
+def measure_ruleset(results: Results, scope: Scope, folder: Path) -> None:
+    """Loaded, and swapped."""
+    say("rulesets")
+    results["ruleset"] = [asdict(row) for row in ruleset.measure((2, 4, 8, 16, 32), scope.runs, folder)]
+
+
+def measure_lab(results: Results, scope: Scope, folder: Path) -> None:
+    """Brought up, and deployed to."""
+    results["lab"] = []
+    for nodes in scope.lab_nodes:
+        say(f"a lab of {nodes}")
+        results["lab"].append(asdict(lab.measure(nodes, folder)))
+
+
+def measure_changes(results: Results, scope: Scope, folder: Path) -> None:
+    """What clients notice of them."""
+    say("changes by an operator")
+    results["changes"] = [asdict(row) for row in changes.measure(scope.event_runs, folder)]
+
+
+def measure_events(results: Results, scope: Scope, folder: Path) -> None:
+    """What clients notice of them."""
+    results["events"] = []
+    for interval_ms in scope.heartbeats_ms:
+        say(f"events at {interval_ms} ms")
+        rows = events.measure(interval_ms, scope.event_runs, folder)
+        results["events"] += map(asdict, rows)
+
+
 PARTS: dict[str, Callable[[Results, Scope, Path], None]] = {
     "path": measure_path,
     "verify": measure_verify,
@@ -218,6 +236,10 @@ PARTS: dict[str, Callable[[Results, Scope, Path], None]] = {
     "deploy": measure_deploy,
     "spread": measure_spread,
     "connections": measure_connections,
+    "ruleset": measure_ruleset,
+    "lab": measure_lab,
+    "changes": measure_changes,
+    "events": measure_events,
 }
 
 
