@@ -22,7 +22,7 @@ _STAGE_TIMEOUT_S = 120.0
 #: node.sh's answer when no change is open under the token (EX_NOINPUT)
 _NOTHING_OPEN = 66
 _REVERT_TIMEOUT_S = 180.0  # it waits 20 s for its lock, and 80 s and more for what ran before
-_VERB_TIMEOUT_S = 90.0  # `up` waits up to 50 s for the first heartbeat
+_VERB_TIMEOUT_S = 90.0  # `await` waits up to 50 s for the first heartbeat
 
 
 def observe(
@@ -66,6 +66,11 @@ def call(node: str, connection: Connection, script: str, verb: str, *words: str)
     done = connection.run(("sh", script, verb, *words), timeout_s=_VERB_TIMEOUT_S)
     _expect_success(node, done, verb)
     return done.stdout.strip().rpartition("\n")[2].partition(": ")[2]
+
+
+def await_serving(connection: Connection, script: str) -> None:
+    """Wait until a node serves, for as long as it says itself that this may take."""
+    connection.run(("sh", script, "await"), timeout_s=_VERB_TIMEOUT_S)
 
 
 def revert(node: str, connection: Connection, script: str, token: str) -> bool:

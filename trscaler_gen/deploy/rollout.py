@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING, TypeVar
 from trscaler_gen.bundle import Bundle
 from trscaler_gen.deploy.deployment_lock import DeploymentLocks
 from trscaler_gen.deploy.fleet import Fleet, Phase
-from trscaler_gen.deploy.node import call, observe, revert, stage, wipe
+from trscaler_gen.deploy.node import await_serving, call, observe, revert, stage, wipe
 from trscaler_gen.errors import NodeError
 from trscaler_gen.facts import Facts, script_path
 
@@ -285,7 +285,7 @@ class _Rollout:
         nodes = self._with_goal(Goal.RESTART, Goal.START)
         begun = self._each(Phase.START, nodes, task)
         if not self.fleet.interrupted:
-            self._confirm(self._prove(begun))
+            self._confirm(self._prove(begun, awaited=True))
         self._revert((node for node in nodes if not self._is_done(node)), "went back")
 
     def _switch(self) -> None:
@@ -397,10 +397,17 @@ class _Rollout:
         why = f"because of {failed}" if failed else f"because it took longer than {self.work.confirm_s} s"
         self._revert(nodes, "went back" if self.fleet.interrupted else f"went back {why}")
 
-    def _prove(self, nodes: Iterable[str], *, stopped: bool = False) -> tuple[str, ...]:
-        """Over a new connection each: the node can be reached, and is what it was to become."""
+    def _prove(
+        self, nodes: Iterable[str], *, stopped: bool = False, awaited: bool = False
+    ) -> tuple[str, ...]:
+        """Over a new connection each: the node can be reached, and is what it was to become.
+
+        ``awaited``: it has begun to send heartbeats, and is given the time that the first one takes.
+        """
 
         def task(node: str, connection: Connection) -> Facts:
+            if awaited:  # what it says, or that an earlier release knows no such verb, is seen below
+                await_serving(connection, self._script(node))
             deadline = time.monotonic() + self.work.settle_s
             while True:
                 facts = self._observe(node, connection)

@@ -4,6 +4,7 @@
 #
 #   check    give this generation's files to nft and keepalived; changes nothing
 #   up [TOKEN SECONDS]     start this generation on a node that runs none
+#   await                  wait until it serves, as long as that may take
 #   swap [TOKEN SECONDS]   let this generation replace the running one; leases are kept (exit 75: needs down and up)
 #   down [TOKEN SECONDS]   say goodbye, then take everything away
 #   confirm TOKEN          let the change stay; without this the node goes back SECONDS after it began
@@ -639,7 +640,11 @@ serves() { case $(members_of alive) in *" $NODE_ID "*) ;; *) return 1 ;; esac; }
 await_serving() {
     tries=$((SERVES_WITHIN_S * 10))
     while [ "$tries" -gt 0 ]; do
-        ! serves || { echo "serving"; return; }
+        # Asking the kernel takes processes, and before keepalived says so there is little to hear.
+        read_word "$RUN/heartbeat"
+        if [ "$WORD" = MASTER ] || [ "$((tries % 10))" = 0 ]; then
+            ! serves || { echo "serving"; return; }
+        fi
         sleep 0.1
         tries=$((tries - 1))
     done
@@ -1185,8 +1190,10 @@ up() {
     finish_change
     unlock  # the health check takes the lock, and no heartbeat leaves before it has succeeded
     say "up, generation ${HERE##*/}"
-    say "$(await_serving)"
+    [ $# -gt 0 ] || await # a deployer does it over a new connection, which he makes meanwhile
 }
+
+await() { say "$(await_serving)"; }
 
 swap() {
     lock
@@ -1352,7 +1359,7 @@ undrain() {
     sync -- "$ROOT"
     without_member drained | nft -f -
     unlock
-    say "$(await_serving)"
+    await
 }
 
 held() {
@@ -1820,7 +1827,7 @@ case $verb:$# in
     drain:1) [ "$1" = force ] || usage ;;
     record:2) require_word 0-9a-f "$1" && require_word A-Za-z0-9@._- "$2" ;;
     expire:4 | come_back:3) ;; # the timer's
-    erase:0 | check:0 | state:0 | metrics:0 | publish:0 | health:0 | watch:0 | mend:0 | attach:0 | detach:0 | notify:*) ;;
+    await:0 | erase:0 | check:0 | state:0 | metrics:0 | publish:0 | health:0 | watch:0 | mend:0 | attach:0 | detach:0 | notify:*) ;;
     *) usage ;;
 esac
 "$verb" "$@"
