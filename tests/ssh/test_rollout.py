@@ -53,6 +53,7 @@ def test_nodes_start_then_swap_then_stay(lan: Lan) -> None:
     assert [line for line in lan.journal if line.startswith("n1")] == [
         "n1 check",
         "n1 up",
+        "n1 await",
         "n1 confirm",
         "n1 record",
     ]
@@ -218,6 +219,25 @@ def test_a_node_that_fails_to_start_goes_back_alone(lan: Lan) -> None:
     assert lan.deploy("one", allow_unhealthy=True).is_complete
 
 
+def test_a_first_heartbeat_is_awaited_for_as_long_as_the_node_says(lan: Lan) -> None:
+    lan.boot("n1")
+    lan.nodes["n1"].tell("state", "serving=no\n")
+    lan.nodes["n1"].tell("wait-await")
+    thread, reports = in_background(lambda: lan.deploy("one", settle_s=0))
+    await_true((lan.nodes["n1"].folder / "waiting-await").exists, "n1 to be awaited")
+    lan.nodes["n1"].forget("state")
+    lan.nodes["n1"].forget("wait-await")
+    thread.join()
+    assert actions(reports[0]) == {"n1": Action.STARTED}
+
+
+def test_an_earlier_release_has_awaited_its_heartbeat_already(lan: Lan) -> None:
+    """It knows no such verb: its `up` did."""
+    lan.boot("n1")
+    lan.nodes["n1"].tell("fail-await", "2")
+    assert actions(lan.deploy("one")) == {"n1": Action.STARTED}
+
+
 def test_a_node_whose_keepalived_is_gone_begins_anew(lan: Lan) -> None:
     lan.boot("n1")
     lan.deploy("one")
@@ -230,7 +250,7 @@ def test_a_node_whose_keepalived_is_gone_begins_anew(lan: Lan) -> None:
     lan.nodes["n1"].forget("wait-check")
     thread.join()
     assert actions(reports[0]) == {"n1": Action.RESTARTED}
-    assert lan.journal == ("n1 check", "n1 down", "n1 up", "n1 confirm")
+    assert lan.journal == ("n1 check", "n1 down", "n1 up", "n1 await", "n1 confirm")
 
 
 def test_who_leaves_is_stopped_for_good_before_anything_else(lan: Lan) -> None:
@@ -401,7 +421,7 @@ def test_a_node_with_other_places_goes_silent_before_anybody_swaps(lan: Lan) -> 
     report = lan.deploy("two", stopping_first=("n2",))
     assert actions(report) == {"n1": Action.SWAPPED, "n2": Action.RESTARTED}
     changes = [line for line in lan.journal if not line.endswith(("check", "record"))]
-    assert changes == ["n2 down", "n2 confirm", "n1 swap", "n1 confirm", "n2 up", "n2 confirm"]
+    assert changes == ["n2 down", "n2 confirm", "n1 swap", "n1 confirm", "n2 up", "n2 await", "n2 confirm"]
 
 
 def test_a_node_that_went_silent_for_nothing_comes_back(lan: Lan) -> None:
