@@ -1,8 +1,8 @@
 """``make bench``: measure everything and write docs/benchmarks.md and docs/benchmarks.json.
 
-``--quick`` repeats less, at one heartbeat, and brings up no lab of 32 nodes. ``--only PART`` measures one
-part, and leaves all other figures as they are. Of failover the raw figures are many, and have a file of their
-own, docs/failover.json.
+``--quick`` repeats less, of fewer parts, at one heartbeat, and brings up no lab of 32 nodes. ``--only PART``
+measures one part, and leaves all other figures as they are. Of failover the raw figures are many, and have a
+file of their own, docs/failover.json.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ Results = dict[str, Any]
 
 @dataclass(frozen=True)
 class Scope:
-    """How much is measured."""
+    """How much is measured; ``parts`` beside failover, None: all."""
 
     runs: int
     event_runs: int
@@ -55,6 +55,7 @@ class Scope:
     spread_nodes: tuple[int, ...]
     path_rounds: int
     capture_bytes: int
+    parts: tuple[str, ...] | None = None
 
 
 QUICK = Scope(
@@ -62,13 +63,14 @@ QUICK = Scope(
     event_runs=1,
     heartbeats_ms=(100,),
     lab_nodes=(4,),
-    failover_runs=3,
+    failover_runs=2,
     failover_ms=(100,),
     clusters=(5, 20),
     deploy_nodes=(4,),
     spread_nodes=(2, 8, 32),
     path_rounds=200,
     capture_bytes=100_000_000,
+    parts=("path", "simulate", "build", "deploy", "spread", "ruleset"),
 )
 FULL = Scope(
     runs=7,
@@ -111,7 +113,7 @@ def main() -> None:
         if options.only:
             results = read_results(options.output)
             if options.only in PARTS:
-                PARTS[options.only](results, scope, Path(folder))
+                measure_alone(options.only, results, scope, Path(folder))
         else:
             results = measure(scope, Path(folder))
         options.output.mkdir(parents=True, exist_ok=True)
@@ -135,9 +137,16 @@ def write_pages(results: Results, output: Path) -> None:
 def measure(scope: Scope, folder: Path) -> Results:
     """All parts in turn; each says on standard output when it begins."""
     results: Results = {"scope": asdict(scope), "machine": machine.describe()}
-    for measure_part in PARTS.values():
-        measure_part(results, scope, folder)
+    for name in PARTS:
+        if scope.parts is None or name in scope.parts:
+            measure_alone(name, results, scope, folder)
     return results
+
+
+def measure_alone(name: str, results: Results, scope: Scope, folder: Path) -> None:
+    """One part, with the load that it met."""
+    results.setdefault("loads", {})[name] = machine.describe()["load before"]
+    PARTS[name](results, scope, folder)
 
 
 # Any part may be measured alone

@@ -29,7 +29,7 @@ def _machine(machine: Mapping[str, str]) -> str:
     return "## Measured on\n\n" + table(["what", ""], machine.items())
 
 
-def _events(rows: Sequence[Mapping[str, Any]], runs: int) -> str:
+def _events(rows: Sequence[Mapping[str, Any]], load: str) -> str:
     first = rows[0]
     text = f"""## What clients notice when something happens to one node of four
 
@@ -43,7 +43,7 @@ before the event until half a second after the nodes agree again on who is alive
   with many of them the row says more of the machine than of the cluster: a virtual machine that stands still
   for a lease stops all nodes at once
 
-{_runs(runs)} Three heartbeats may be missed, so a lease is 3.5 intervals.
+{_runs(len(first["sent"]))} {load}Three heartbeats may be missed, so a lease is 3.5 intervals.
 """
     tables = []
     for interval_ms in dict.fromkeys(row["interval_ms"] for row in rows):
@@ -52,14 +52,18 @@ before the event until half a second after the nodes agree again on who is alive
     return text + "".join(tables)
 
 
-def _changes(rows: Sequence[Mapping[str, Any]], runs: int) -> str:
+def _changes(rows: Sequence[Mapping[str, Any]], load: str) -> str:
     text = f"""## What clients notice when an operator changes the cluster
 
 As above: `apply` and `rollback` over SSH, from the first connection to the last record, on four of five
-hosts, with a heartbeat every {rows[0]["interval_ms"]} ms. {_runs(runs)}
+hosts, with a heartbeat every {rows[0]["interval_ms"]} ms. {_runs(len(rows[0]["sent"]))} {load}"""
+    return f"{text.rstrip()}\n\n{_event_table(rows)}"
 
-"""
-    return text + _event_table(rows)
+
+def _load(results: Mapping[str, Any], part: str) -> str:
+    """How busy the machine was, as a sentence and a blank; nothing, of figures that did not say."""
+    load = results.get("loads", {}).get(part)
+    return f"Load of the machine at the start: {load}. " if load else ""
 
 
 def _runs(runs: int) -> str:
@@ -376,9 +380,9 @@ at most {row["peak_bytes"] / 2**20:.0f} MiB. Load of the machine at the start:
 _SECTIONS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "machine": lambda results: _machine(results["machine"]),
     "path": lambda results: path_report.section(results["path"]),
-    "events": lambda results: _events(results["events"], results["scope"]["event_runs"]),
+    "events": lambda results: _events(results["events"], _load(results, "events")),
     "failover": lambda results: failover_report.section(results["failover"]),
-    "changes": lambda results: _changes(results["changes"], results["scope"]["event_runs"]),
+    "changes": lambda results: _changes(results["changes"], _load(results, "changes")),
     "connections": lambda results: "\n".join(
         (_connections(results["connections"]), _packets(results["connections"]["packets"]))
     ),
