@@ -69,6 +69,7 @@ class Cluster:
 
     lab: Lab
     path: Path
+    cli_s: float = 180.0
 
     def cli(self, *argv: str, expect: tuple[int, ...] = (0,)) -> subprocess.CompletedProcess[str]:
         """Run trscaler-gen; another exit status than expected fails the test with its output."""
@@ -76,7 +77,7 @@ class Cluster:
             [sys.executable, "-m", "trscaler_gen", *argv],
             capture_output=True,
             text=True,
-            timeout=180,
+            timeout=self.cli_s,
             check=False,
         )
         assert done.returncode in expect, done.stdout + done.stderr

@@ -36,6 +36,8 @@ HEALTH_EVERY_S = 5
 SOURCES = 20
 INTERVAL_MS = 250
 PATIENCE_S = 240.0
+_CLI_S = 1200.0
+_CONFIRM_S = 600
 _LISTEN_S = 2.0
 
 
@@ -54,7 +56,8 @@ class Site:
         """Apply the inventory with these keys."""
         document = {**yaml.safe_load(self.cluster.path.read_text()), **keys}
         self.cluster.path.write_text(yaml.safe_dump(document, sort_keys=False))
-        self.cluster.cli("apply", "--yes", "--allow-disruption", str(self.cluster.path))
+        options = ("--yes", "--allow-disruption", "--confirm-within", str(_CONFIRM_S))
+        self.cluster.cli("apply", *options, str(self.cluster.path))
         self.settle()
 
     @contextmanager
@@ -85,7 +88,7 @@ def running_site(folder: Path, name: str, link: Link) -> Iterator[Site]:
     inventory = load_inventory(path)
     with Lab.up(inventory, directory) as lab:
         wiring = Wiring.lay(lab, inventory, link)
-        site = Site(Cluster(lab, path), wiring)
+        site = Site(Cluster(lab, path, _CLI_S), wiring)
         site.change(link=link.device)
         yield site
 
