@@ -201,25 +201,32 @@ def measure_simulate(results: Results, scope: Scope, folder: Path) -> None:
 def measure_connections(results: Results, scope: Scope, folder: Path) -> None:
     """It takes longest."""
     part: Results = {"runs": scope.event_runs, "machine": machine.describe()}
-    say("packets")
-    part["packets"] = [asdict(row) for row in packets.measure(folder)]
     say("connections")
     part["rows"] = [asdict(row) for row in connections.measure(scope.event_runs, folder)]
     results["connections"] = part
 
 
+def measure_packets(results: Results, scope: Scope, folder: Path) -> None:
+    """What a node spends on one."""
+    say("packets")
+    results["packets"] = [asdict(row) for row in packets.measure(folder)]
+
+
 def measure_ruleset(results: Results, scope: Scope, folder: Path) -> None:
     """Loaded, and swapped."""
     say("rulesets")
-    results["ruleset"] = [asdict(row) for row in ruleset.measure((2, 4, 8, 16, 32), scope.runs, folder)]
+    rows = ruleset.measure((2, 4, 8, 16, 32), scope.runs, folder)
+    results["ruleset"] = [asdict(row) for row in rows]
+    results["ruleset_runs"] = scope.runs
 
 
 def measure_lab(results: Results, scope: Scope, folder: Path) -> None:
-    """Brought up, and deployed to."""
-    results["lab"] = []
+    """Brought up, and deployed to; sizes that are not measured keep their figures."""
+    rows = {row["nodes"]: row for row in results.get("lab", [])}
     for nodes in scope.lab_nodes:
         say(f"a lab of {nodes}")
-        results["lab"].append(asdict(lab.measure(nodes, folder)))
+        rows[nodes] = asdict(lab.measure(nodes, folder))
+    results["lab"] = [rows[nodes] for nodes in sorted(rows)]
 
 
 def measure_changes(results: Results, scope: Scope, folder: Path) -> None:
@@ -245,6 +252,7 @@ PARTS: dict[str, Callable[[Results, Scope, Path], None]] = {
     "deploy": measure_deploy,
     "spread": measure_spread,
     "connections": measure_connections,
+    "packets": measure_packets,
     "ruleset": measure_ruleset,
     "lab": measure_lab,
     "changes": measure_changes,

@@ -22,7 +22,8 @@ _EVENTS = {
 _WHO = ("trscaler-gen", "keepalived")
 _RETURN = "return"
 _MISSED = 3
-_LONG_MS = 10_000
+#: how long all clients are looked at, where the goal says a part and not of what
+_ALL_CLIENTS_MS = 10_000
 #: what is drawn: one curve each for both
 _DRAWN = ("cut", "killed", "stopped")
 _WIDTH, _HEIGHT = 340.0, 260.0
@@ -62,7 +63,8 @@ def _head(parts: Sequence[Part]) -> str:
     return f"""## How long clients wait for another node
 
 Next to plain keepalived (VRRP version 3) that moves one address between as many hosts, at the same interval,
-with the same events, health check (every second) and prober, in turn on the same machine. Four sources that
+with the same events, health check (every second) and prober, on the same machine: in turn, and from
+heartbeats of 100 ms on at the same time. Four sources that
 the victim answers, and two beside them (with more than eight nodes two, and one), send a probe each at short
 intervals. Load of the machine: {min(loads):.1f} to {max(loads):.1f}.
 
@@ -75,7 +77,8 @@ intervals. Load of the machine: {min(loads):.1f} to {max(loads):.1f}.
   of the other runs; in brackets with these, where they differ
 - *return*: all ways back; a new keepalived waits some intervals before it sends anything
 - a node of ours that hangs stops to answer when its own lease ends, a little before its peers' lease does:
-  what is lost then is the price of never having two answers. Where an address moves, a hung host answers on
+  what is lost then is the price of not having two answers meanwhile. Where an address moves, a hung host
+  answers on, as a rule
 - a failed health check is noticed up to a second later: that is part of its takeover
 """
 
@@ -178,7 +181,17 @@ def _targets(parts: Sequence[Part]) -> str:
     rows = [[name, *(cell(part) for part in mine), goal] for name, cell, goal in _GOALS]
     rule = ["---", *("---:" for _ in head[1:])]
     lines = [f"| {' | '.join(cells)} |" for cells in (head, rule, *rows)]
-    return f"### Goals, with a heartbeat every {fastest} ms\n\n" + "\n".join(lines) + "\n"
+    return (
+        f"""### Goals, with a heartbeat every {fastest} ms
+
+The parts lost are of what the watched sources sent while they were watched, most of them the victim's, and
+for less than a second. *In ten seconds*: the same time lost, once in ten seconds, by the victim's share of
+all clients.
+
+"""
+        + "\n".join(lines)
+        + "\n"
+    )
 
 
 def _of(part: Part, *events: str) -> Runs:
@@ -199,7 +212,7 @@ def _share_of_all(part: Part, event: str) -> str:
     def share(runs: Runs) -> str:
         watched = sum(len(run["gap_ms"]) for run in runs)
         lost_ms = sum(run["lost"] for run in runs) * part["probe_ms"] / watched
-        return f"{lost_ms / part['nodes'] / _LONG_MS:.4%}"
+        return f"{lost_ms / part['nodes'] / _ALL_CLIENTS_MS:.4%}"
 
     return _both(_of(part, event), share)
 
@@ -217,7 +230,7 @@ _GOALS: list[tuple[str, Callable[[Part], str], str]] = [
     ),
     ("lost when keepalived hangs", _share_at("frozen"), "0.010%"),
     (
-        "the same, of all clients' probes in ten seconds",
+        "the same, of all clients in ten seconds",
         lambda part: _share_of_all(part, "frozen"),
         "0.010%",
     ),

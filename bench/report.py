@@ -38,7 +38,7 @@ before the event until half a second after the nodes agree again on who is alive
 
 - *lost*: no answer; *doubled*: more than one
 - *longest gap*: the longest time that any one source went without an answer; a source that loses nothing
-  sees {first["probe_interval_ms"]} ms
+  sees {first["probe_interval_ms"]} ms and what the prober was late
 - *late*: probes that the prober itself sent more than 10 ms after their time, because the machine was busy;
   with many of them the row says more of the machine than of the cluster: a virtual machine that stands still
   for a lease stops all nodes at once
@@ -145,12 +145,12 @@ def _sums(row: Mapping[str, Any], *keys: str) -> list[str]:
     return [f"{sum(row[key]):,}" for key in keys]
 
 
-def _packets(rows: Sequence[Mapping[str, Any]]) -> str:
-    text = """## What a packet costs a node
+def _packets(rows: Sequence[Mapping[str, Any]], load: str) -> str:
+    text = f"""## What a packet costs a node
 
 Nanoseconds more than a frame that is for nobody, where nothing has happened for `keep_connections_s`: the
 quickest of 300 times 250 packets. *Dropped*: another node is the owner. With `preserve` it meets the same
-rules as with `hash-only`; what is accepted passes the node's own table as well, and TCP is tracked.
+rules as with `hash-only`; what is accepted passes the node's own table as well, and TCP is tracked. {load}
 
 """
     modes = list(rows[0]["ns"])
@@ -383,13 +383,12 @@ _SECTIONS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "events": lambda results: _events(results["events"], _load(results, "events")),
     "failover": lambda results: failover_report.section(results["failover"]),
     "changes": lambda results: _changes(results["changes"], _load(results, "changes")),
-    "connections": lambda results: "\n".join(
-        (_connections(results["connections"]), _packets(results["connections"]["packets"]))
-    ),
+    "connections": lambda results: _connections(results["connections"]),
+    "packets": lambda results: _packets(results["packets"], _load(results, "packets")),
     "lab": lambda results: _deployment(results["lab"]),
     "deploy": lambda results: _against_ansible(results["deploy"]),
     "build": lambda results: _build(results["build"]),
-    "ruleset": lambda results: _ruleset(results["ruleset"], results["scope"]["runs"]),
+    "ruleset": lambda results: _ruleset(results["ruleset"], results["ruleset_runs"]),
     "spread": lambda results: _spread(results["spread"]),
     "verify": lambda results: _verify(results["verify"]),
     "simulate": lambda results: _simulate(results["simulate"]),

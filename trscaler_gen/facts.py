@@ -120,7 +120,7 @@ def parse_facts(text: str) -> Facts:
     return Facts(
         uid=_number(said, "uid", -1),
         kernel=said.get("kernel", ""),
-        is_little_endian=said.get("byte_order", _LITTLE_ENDIAN) == _LITTLE_ENDIAN,
+        is_little_endian=said.get("byte_order", "") in ("", _LITTLE_ENDIAN),
         nft=said.get("nft_version", ""),
         keepalived_version=said.get("keepalived_version", ""),
         missing_tools=tuple(said.get("missing", "").split()),

@@ -93,10 +93,10 @@ def how(broken: Iterable[BrokenConnection]) -> list[str]:
     ]
 
 
-def assert_nothing_broke(service: Service, crossing: int = 1) -> None:
+def assert_nothing_broke(service: Service, crossing: int = 0) -> None:
     """No connection broken or opened late, no more than ``crossing`` probes lost, or answered twice.
 
-    One may cross the heartbeat by which nodes change places, and has reached some of them before.
+    One that crosses the heartbeat by which nodes change places has reached some of them before.
     """
     assert [each for each in service.broken if each.doing != "connect"] == [], str(service)
     assert len(service.broken) <= CROSSED, str(service)

@@ -27,14 +27,14 @@ SWAPS = 2
 class Planned:
     """A change that an operator makes, to the nodes of FOUR; they are as before at its end.
 
-    ``crossing``: probes that may be lost, and doubled: while the frame that tells of a switch is on its way,
-    nodes differ.
+    ``crossing``: probes that may be lost, and doubled: while a frame by which nodes change places is on its
+    way, they differ.
     """
 
     name: str
     make: Callable[[Clients], object]
     load: Load = LASTING
-    crossing: int = 1
+    crossing: int = 0
 
 
 def drain_and_undrain(clients: Clients) -> None:
@@ -104,11 +104,11 @@ def roll(clients: Clients) -> None:
 
 
 PLANNED = [
-    Planned("node drained and undrained", drain_and_undrain),
-    Planned("node drained, rebooted, undrained", drain_reboot_undrain, ENDING),
-    Planned("node stopped and started", stop_and_start, ENDING),
-    Planned("node added, drained, removed", add_and_remove, ENDING),
+    Planned("node drained and undrained", drain_and_undrain, crossing=1),
+    Planned("node drained, rebooted, undrained", drain_reboot_undrain, ENDING, crossing=1),
+    Planned("node stopped and started", stop_and_start, ENDING, crossing=1),
+    Planned("node added, drained, removed", add_and_remove, ENDING, crossing=1),
     Planned("rulesets swapped on all nodes", swap),
     Planned("weight 1, then 3, then 1", reweigh, crossing=5),
-    Planned("rolling over all nodes", roll, ENDING),
+    Planned("rolling over all nodes", roll, ENDING, crossing=2),
 ]

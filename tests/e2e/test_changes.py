@@ -30,7 +30,7 @@ def test_node_removed_and_added(cluster: Cluster, inventory: dict[str, dict[str,
         output = apply(cluster, inventory)  # type: ignore[arg-type]
         cluster.settle(("n1", "n2", "n3"))
     assert actions(output)["n4"] == "stopped"
-    assert_nothing_noticed(watched.result)
+    assert_nothing_noticed(watched.result, crossing=1)
     assert "vip-e2e" not in cluster.lab.exec("n4", ["ip", "-o", "link"]).stdout
     assert cluster.lab.exec("n4", ["nft", "list", "ruleset"]).stdout == ""
 
@@ -39,7 +39,7 @@ def test_node_removed_and_added(cluster: Cluster, inventory: dict[str, dict[str,
         output = apply(cluster, inventory)  # type: ignore[arg-type]
         cluster.settle()
     assert actions(output) == {"n1": "swapped", "n2": "swapped", "n3": "swapped", "n4": "started"}
-    assert_nothing_noticed(watched.result)
+    assert_nothing_noticed(watched.result, crossing=1)
     assert watched.result.by_node["n4"] > 0
 
 

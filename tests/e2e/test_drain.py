@@ -59,19 +59,19 @@ def test_drain_and_undrain_are_not_noticed(three: Cluster) -> None:
         assert three.alive("n1") == {three.ids["n1"], three.ids["n3"]}
         undrain(three, "n2")
         three.settle()
-    assert_nothing_noticed(watched.result)
+    assert_nothing_noticed(watched.result, crossing=1)
 
 
 def test_a_drained_node_gets_nothing_new(three: Cluster) -> None:
     drain(three, "n2")
     with under_probes(three) as watched:
         pass
-    assert_nothing_noticed(watched.result)
+    assert_nothing_noticed(watched.result, crossing=1)
     assert watched.result.by_node.get("n2", 0) == 0
     undrain(three, "n2")
     with under_probes(three) as watched:
         pass
-    assert_nothing_noticed(watched.result)
+    assert_nothing_noticed(watched.result, crossing=1)
     assert watched.result.by_node["n2"] > 0
 
 
@@ -147,7 +147,7 @@ def test_it_stays_drained_over_down_and_up(three: Cluster) -> None:
         assert three.state("n3")["draining"] == "yes"
         three.script("n3", "up")
         eventually(lambda: three.state("n1")["peers_draining"] == str(three.ids["n3"]), "n1 hears n3 drain")
-    assert_nothing_noticed(watched.result)
+    assert_nothing_noticed(watched.result, crossing=1)
     assert watched.result.by_node.get("n3", 0) == 0
     assert three.state("n3")["serving"] == "no"
     assert status(three)["state"] == "healthy"
@@ -174,7 +174,7 @@ def test_an_apply_leaves_it_drained(three: Cluster) -> None:
         three.path.write_text(original)
         undrain(three, "n2")
         three.apply()
-    assert_nothing_noticed(watched.result)
+    assert_nothing_noticed(watched.result, crossing=1)
 
 
 def test_the_last_node_that_serves(three: Cluster) -> None:

@@ -92,7 +92,7 @@ def test_others_take_over_and_give_back(cluster: Cluster, event: Event) -> None:
     seen = quietly(lambda: turn(cluster, event))
     seen.gone.judge(event.lost_per_source)
     assert seen.back.by_node[VICTIM] > 0
-    assert_nothing_noticed(seen.back)
+    assert_nothing_noticed(seen.back, crossing=1)
 
 
 @pytest.fixture(autouse=True)

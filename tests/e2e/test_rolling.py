@@ -48,7 +48,7 @@ def test_nobody_notices(three: Cluster) -> None:
         done = roll(three, "ls /etc/trscaler-gen/e2e/drained && cat /run/trscaler-gen/e2e/heartbeat")
         three.settle()
         result = connections.stop()
-    assert_nothing_noticed(watched.result)
+    assert_nothing_noticed(watched.result, crossing=2)
     assert (result.of().broken, result.of().strayed) == (0, 0), result.broken
     assert done.stdout.splitlines()[-1] == "done: n1, n2, n3"
     for node in NODES:
@@ -63,7 +63,7 @@ def test_a_restart_of_what_serves_is_not_noticed(three: Cluster) -> None:
     with under_probes(three) as watched:
         roll(three, f"{script} down && {script} up")
         three.settle()
-    assert_nothing_noticed(watched.result)
+    assert_nothing_noticed(watched.result, crossing=2)
     assert drained(three) == []
 
 
@@ -71,7 +71,7 @@ def test_a_command_that_fails_on_the_second_node(three: Cluster) -> None:
     three.lab.exec("n2", ["touch", "/run/marks"])
     with under_probes(three) as watched:
         done = roll(three, "[ ! -e /run/marks ]", expect=1)
-    assert_nothing_noticed(watched.result)
+    assert_nothing_noticed(watched.result, crossing=2)
     assert "stopped at n2, step command; done: n1; not begun: n3" in done.stdout
     assert "n2: the command failed: exit 1" in done.stderr
     assert drained(three) == ["n2"]

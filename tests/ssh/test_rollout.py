@@ -376,6 +376,24 @@ def test_ctrl_c_between_commit_and_confirm_sends_everybody_back(lan: Lan) -> Non
         assert generation(lan, name) == lan.bundle(name, "one").generation
 
 
+def test_ctrl_c_while_a_first_heartbeat_is_awaited_sends_everybody_back(lan: Lan) -> None:
+    lan.boot("n1", "n2")
+    lan.nodes["n1"].tell("wait-await")
+
+    def on_event(event: Event) -> None:
+        if isinstance(event, Interrupted):
+            lan.nodes["n1"].forget("wait-await")
+
+    thread = threading.Thread(target=interrupting(lan, "n1", "await"))
+    thread.start()
+    report = lan.deploy("one", on_event=on_event)
+    thread.join()
+    assert report.interrupted
+    assert actions(report) == all_are(Action.REVERTED, "n1", "n2")
+    for name in ("n1", "n2"):
+        assert lan.run(name, f"ls {ROOT}/current /run/up 2>/dev/null || :") == ""
+
+
 def test_a_second_ctrl_c_hangs_up_at_once(lan: Lan) -> None:
     lan.boot("n1")
     lan.nodes["n1"].tell("wait-check")

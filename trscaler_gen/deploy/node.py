@@ -68,8 +68,11 @@ def call(node: str, connection: Connection, script: str, verb: str, *words: str)
     return done.stdout.strip().rpartition("\n")[2].partition(": ")[2]
 
 
-def await_serving(connection: Connection, script: str) -> None:
-    """Wait until a node serves, for as long as it says itself that this may take."""
+def give_time_to_serve(connection: Connection, script: str) -> None:
+    """Wait until a node serves, for as long as it says itself that this may take.
+
+    Whether it does is for others to ask: a script of an earlier release knows no such verb, and has waited.
+    """
     connection.run(("sh", script, "await"), timeout_s=_VERB_TIMEOUT_S)
 
 

@@ -31,7 +31,7 @@ fact uid "$(id -u)"
 read -r kernel </proc/sys/kernel/osrelease
 fact kernel "$kernel"
 word=$(printf '\001\000' | od -An -tu2)
-fact byte_order "$((word))"
+fact byte_order "${word##* }"
 missing=
 for tool in "$@"; do command -v "$tool" >/dev/null 2>&1 || missing="$missing $tool"; done
 fact missing "$missing"

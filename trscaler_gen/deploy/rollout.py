@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING, TypeVar
 from trscaler_gen.bundle import Bundle
 from trscaler_gen.deploy.deployment_lock import DeploymentLocks
 from trscaler_gen.deploy.fleet import Fleet, Phase
-from trscaler_gen.deploy.node import await_serving, call, observe, revert, stage, wipe
+from trscaler_gen.deploy.node import call, give_time_to_serve, observe, revert, stage, wipe
 from trscaler_gen.errors import NodeError
 from trscaler_gen.facts import Facts, script_path
 
@@ -284,8 +284,9 @@ class _Rollout:
 
         nodes = self._with_goal(Goal.RESTART, Goal.START)
         begun = self._each(Phase.START, nodes, task)
+        proven = () if self.fleet.interrupted else self._prove(begun, is_started=True)
         if not self.fleet.interrupted:
-            self._confirm(self._prove(begun, awaited=True))
+            self._confirm(proven)
         self._revert((node for node in nodes if not self._is_done(node)), "went back")
 
     def _switch(self) -> None:
@@ -398,16 +399,16 @@ class _Rollout:
         self._revert(nodes, "went back" if self.fleet.interrupted else f"went back {why}")
 
     def _prove(
-        self, nodes: Iterable[str], *, stopped: bool = False, awaited: bool = False
+        self, nodes: Iterable[str], *, stopped: bool = False, is_started: bool = False
     ) -> tuple[str, ...]:
         """Over a new connection each: the node can be reached, and is what it was to become.
 
-        ``awaited``: it has begun to send heartbeats, and is given the time that the first one takes.
+        ``is_started``: its keepalived has been, and the first heartbeat takes some time.
         """
 
         def task(node: str, connection: Connection) -> Facts:
-            if awaited:  # what it says, or that an earlier release knows no such verb, is seen below
-                await_serving(connection, self._script(node))
+            if is_started:
+                give_time_to_serve(connection, self._script(node))
             deadline = time.monotonic() + self.work.settle_s
             while True:
                 facts = self._observe(node, connection)

@@ -101,7 +101,7 @@ class Hash(Model):
         int,
         Field(
             ge=64,
-            le=16384,
+            le=16384,  # rules look up two bytes of one
             strict=True,
             description="Parts that the traffic is dealt out in; more make shares finer and rulesets longer.",
         ),

@@ -48,7 +48,7 @@ def comparable(before: bytes, after: bytes, *, full: bool) -> tuple[list[str], l
     if not full:
         # What is long goes first: the other patterns then look at what is left.
         old, new = _collapsed(_RANKS, _ranks_in_words, _untagged(old), _untagged(new))
-        old, new = _collapsed(_OWN, _own_in_words, old, new)
+        old, new = _collapsed(_OWN, _own_in_words, old, new, _elements)
         old, new = _collapsed(_ORDERS, _orders_in_words, old, new)
         old, new = _collapsed(_BEFORE, _orders_in_words, old, new)
         old, new = _collapsed(_KEPT_BUCKETS, _buckets_in_words, old, new)
@@ -101,13 +101,17 @@ def _sorted(numbers: re.Match[str]) -> str:
 
 
 def _collapsed(
-    pattern: re.Pattern[str], in_words: Callable[[str, str], str], old: str, new: str
+    pattern: re.Pattern[str],
+    in_words: Callable[[str, str], str],
+    old: str,
+    new: str,
+    essence: Callable[[str], str] = str,
 ) -> tuple[str, str]:
-    """Write each stretch that matches as one line; the lines differ if what they stand for does."""
-    known = frozenset(match[0] for match in pattern.finditer(old))
+    """Write each stretch that matches as one line; the lines differ if the essence of what they are does."""
+    known = frozenset(essence(match[0]) for match in pattern.finditer(old))
 
     def word(match: re.Match[str]) -> str:
-        return in_words(match[0], "the" if match[0] in known else "other")
+        return in_words(match[0], "the" if essence(match[0]) in known else "other")
 
     return pattern.sub(word, old), pattern.sub(word, new)
 
@@ -130,6 +134,11 @@ def _ranks_in_words(maps: str, article: str) -> str:
     kind = "before" if "    map before" in maps else "rank"
     deepest = maps.count(f"    map {kind}") - 1
     return f"    # maps {kind}0 to {kind}{deepest}: {article} preference orders, as this node needs them\n\n"
+
+
+def _elements(declaration: str) -> str:
+    """Of a set; what is declared besides stays in the text."""
+    return declaration.partition("elements = {\n")[2]
 
 
 def _own_in_words(elements: str, article: str) -> str:

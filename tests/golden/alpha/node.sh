@@ -38,7 +38,7 @@ SWITCH=0
 TWO_PLACEMENTS=no
 PRESERVES=yes
 LEASE_MS=225
-TAG=ad050c42
+TAG=bb37300f
 TABLE=trscaler_golden
 UNIT=trscaler-gen-golden
 # The host's own: its heartbeats come from it.

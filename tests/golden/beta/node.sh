@@ -38,7 +38,7 @@ SWITCH=0
 TWO_PLACEMENTS=no
 PRESERVES=yes
 LEASE_MS=225
-TAG=d9e37b9c
+TAG=c1d09d69
 TABLE=trscaler_golden
 UNIT=trscaler-gen-golden
 # The host's own: its heartbeats come from it.

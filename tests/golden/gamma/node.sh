@@ -38,7 +38,7 @@ SWITCH=0
 TWO_PLACEMENTS=no
 PRESERVES=yes
 LEASE_MS=225
-TAG=363eb2e6
+TAG=b802c4db
 TABLE=trscaler_golden
 UNIT=trscaler-gen-golden
 # The host's own: its heartbeats come from it.
