@@ -118,7 +118,7 @@ def test_change_of_frame_goes_back(site: Site, first: Bundle) -> None:
     assert site.facts().unconfirmed == ""
     site.call(first, "down", TOKEN, NEVER_S)
     site.call(framed, "up", TOKEN, NEVER_S)
-    assert site.runs(framed)
+    eventually(lambda: site.runs(framed), "it serves")
     assert site.timers() == 1
     site.end_timer()
     site.await_return_to(first)
@@ -164,7 +164,7 @@ def test_confirmed_start_and_stop_stay(site: Site, first: Bundle, second: Bundle
     site.call(second, "up", TOKEN, NEVER_S)
     site.call(second, "confirm", TOKEN)
     eventually(lambda: site.timers() == 0, "its timer has ended")
-    assert site.runs(second)
+    eventually(lambda: site.runs(second), "it serves")
 
 
 def test_confirmation_after_the_return_is_refused(site: Site, first: Bundle, second: Bundle) -> None:
@@ -355,6 +355,7 @@ def test_reboot_takes_an_unconfirmed_start_back(site: Site, first: Bundle) -> No
     site.call(first, "down")
     site.sh(f"rm {HOME}/current")
     site.call(first, "up", TOKEN, NEVER_S)
+    eventually(lambda: site.runs(first), "it serves")
     site.reboot()
     done = site.lab.exec(NODE, ["sh", f"{HOME}/current/node.sh", "attach"], check=False)
     assert done.returncode == 69

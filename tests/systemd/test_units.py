@@ -312,7 +312,7 @@ def test_unconfirmed_start_is_not_booted(site: Site, host: Host, first: Bundle, 
     host.sh(f"rm {HOME}/current")
     site.hold_lock()
     site.call(second, "up", TOKEN, NEVER_S)
-    assert site.runs(second)
+    eventually(lambda: site.runs(second), "it serves", PATIENCE_S)
     site.hang_up()
     host.power_off()
     host.boot()

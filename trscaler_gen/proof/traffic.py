@@ -171,10 +171,14 @@ def _echo(family: int) -> tuple[int, int, bool, bytes]:
 
 
 def _errors(family: int, source: Bytes, destination: Bytes, ether: bytes) -> Iterator[tuple[Kind, Bytes]]:
-    """ICMP errors from a router: they quote what the node sent, so source and destination are exchanged."""
+    """ICMP errors from routers: they quote what the node sent, so source and destination are exchanged.
+
+    Many routers: the buckets of the errors' own addresses are as many nodes' as those of what they quote.
+    """
     types = {4: (3, 11, 12), 6: (1, 2, 3, 4)}[family]
     protocol = ICMP if family == 4 else ICMPV6
-    router = np.broadcast_to(np.frombuffer(_ROUTER[family], np.uint8), source.shape)
+    router = np.tile(np.frombuffer(_ROUTERS[family], np.uint8), (len(source), 1))
+    router[:, -1] = np.arange(len(source)) % 254 + 1
     size = 8 + _NETWORK_BYTES[family] + len(_UDP)
     outer = _network(family, protocol, router, destination, size)
     for number in types:
@@ -214,7 +218,8 @@ def _others(count: int, cluster_mac: bytes, inner_mac: bytes) -> Iterator[tuple[
 
 
 _UDP = struct.pack("!HHHH", 40000, 53, 8, 0)
-_ROUTER = {4: bytes([198, 51, 100, 1]), 6: bytes.fromhex("20010db8") + bytes(11) + b"\1"}
+#: networks for documentation (RFC 5737, RFC 3849)
+_ROUTERS = {4: bytes([198, 51, 100, 0]), 6: bytes.fromhex("20010db8") + bytes(12)}
 
 
 def _tcp(flags: int) -> bytes:
