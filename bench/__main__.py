@@ -59,7 +59,7 @@ class Scope:
 
 
 QUICK = Scope(
-    runs=3,
+    runs=2,
     event_runs=1,
     heartbeats_ms=(100,),
     lab_nodes=(4,),

@@ -150,7 +150,8 @@ def _packets(rows: Sequence[Mapping[str, Any]], load: str) -> str:
 
 Nanoseconds more than a frame that is for nobody, where nothing has happened for `keep_connections_s`: the
 quickest of 300 times 250 packets. *Dropped*: another node is the owner. With `preserve` it meets the same
-rules as with `hash-only`; what is accepted passes the node's own table as well, and TCP is tracked. {load}
+rules as with `hash-only`; what is accepted passes the node's own table as well, and TCP is tracked.
+{load}
 
 """
     modes = list(rows[0]["ns"])
