@@ -357,39 +357,33 @@ def test_ctrl_c_waits_for_what_runs_and_begins_nothing_new(lan: Lan) -> None:
     assert messages == {"n1": "staged, not activated", "n2": "nothing was done", "n3": "nothing was done"}
 
 
-def test_ctrl_c_between_commit_and_confirm_sends_everybody_back(lan: Lan) -> None:
-    lan.boot("n1", "n2")
-    lan.deploy("one")
-    lan.nodes["n2"].tell("wait-swap")
+def interrupted_at(lan: Lan, name: str, verb: str, text: str) -> Report:
+    """Deploy, with a Ctrl-C while a node is at this verb; it goes on as soon as that is told."""
+    lan.nodes[name].tell(f"wait-{verb}")
 
     def on_event(event: Event) -> None:
         if isinstance(event, Interrupted):
-            lan.nodes["n2"].forget("wait-swap")
+            lan.nodes[name].forget(f"wait-{verb}")
 
-    thread = threading.Thread(target=interrupting(lan, "n2", "swap"))
+    thread = threading.Thread(target=interrupting(lan, name, verb))
     thread.start()
-    report = lan.deploy("two", on_event=on_event)
+    report = lan.deploy(text, on_event=on_event)
     thread.join()
     assert report.interrupted
-    assert actions(report) == all_are(Action.REVERTED, "n1", "n2")
+    return report
+
+
+def test_ctrl_c_between_commit_and_confirm_sends_everybody_back(lan: Lan) -> None:
+    lan.boot("n1", "n2")
+    lan.deploy("one")
+    assert actions(interrupted_at(lan, "n2", "swap", "two")) == all_are(Action.REVERTED, "n1", "n2")
     for name in ("n1", "n2"):
         assert generation(lan, name) == lan.bundle(name, "one").generation
 
 
 def test_ctrl_c_while_a_first_heartbeat_is_awaited_sends_everybody_back(lan: Lan) -> None:
     lan.boot("n1", "n2")
-    lan.nodes["n1"].tell("wait-await")
-
-    def on_event(event: Event) -> None:
-        if isinstance(event, Interrupted):
-            lan.nodes["n1"].forget("wait-await")
-
-    thread = threading.Thread(target=interrupting(lan, "n1", "await"))
-    thread.start()
-    report = lan.deploy("one", on_event=on_event)
-    thread.join()
-    assert report.interrupted
-    assert actions(report) == all_are(Action.REVERTED, "n1", "n2")
+    assert actions(interrupted_at(lan, "n1", "await", "one")) == all_are(Action.REVERTED, "n1", "n2")
     for name in ("n1", "n2"):
         assert lan.run(name, f"ls {ROOT}/current /run/up 2>/dev/null || :") == ""
 
