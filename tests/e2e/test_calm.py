@@ -86,7 +86,7 @@ def test_a_ruleset_that_is_loaded_begins_without_it(cluster: Cluster) -> None:
     """It may know a node that the one before did not."""
     folder = cluster.lab.exec(VICTIM, ["readlink", "-f", "/etc/trscaler-gen/e2e/current"]).stdout.strip()
     text = cluster.lab.exec(VICTIM, ["cat", f"{folder}/ruleset.nft"]).stdout
-    assert text.index("flush set netdev trscaler_e2e calm") < text.index("hook ingress")
+    assert text.index("delete set netdev trscaler_e2e calm") < text.index("hook ingress")
 
 
 def dropped(cluster: Cluster) -> dict[str, int]:

@@ -38,7 +38,7 @@ SWITCH=0
 TWO_PLACEMENTS=no
 PRESERVES=yes
 LEASE_MS=225
-TAG=c1d09d69
+TAG=75d02d4d
 TABLE=trscaler_golden
 UNIT=trscaler-gen-golden
 # The host's own: its heartbeats come from it.
@@ -305,13 +305,32 @@ old_objects() {
             ours && ($1 == "map" || $1 == "set") && $2 ~ /_[0-9a-f]+$/ && index($2, tag) == 0 { print $1, $2 }'
 }
 
+# Deletes those of the sets $* that there are; what is loaded next makes them anew. The rules go first: until the end of
+# the transaction they write into the sets that there were, and would fill again what is merely emptied.
+forget_sets() {
+    listing=$(kernel_listing) || return 1
+    printf 'table netdev %s { }\nflush table netdev %s\n' "$TABLE" "$TABLE"
+    printf '%s\n' "$listing" | awk -v table="$TABLE" -v names=" $* " '
+        $1 == "table" { ours = $2 == "netdev" && $3 == table }
+        ours && $1 == "set" && index(names, " " $2 " ") { print "delete set netdev", table, $2 }'
+}
+
 # One transaction: the new rules and maps come, the leases stay. Leases of another epoch
 # are worth nothing: under another contract a living peer may answer for other buckets. So a node that changes
 # its epoch begins like one that boots, and lets its peers hear of it before it takes its lease.
+# A switch that was made under this number stays made; of another one nothing is known yet.
 swap_transaction() {
-    printf 'include "%s/ruleset.nft"\n' "$HERE"
+    of_another_epoch=no of_another_switch=no
     read_word "$RUN/epoch"
-    if [ "$WORD" != "$EPOCH" ]; then
+    [ "$WORD" = "$EPOCH" ] || of_another_epoch=yes
+    read_word "$RUN/switch"
+    [ "$TWO_PLACEMENTS" = no ] || [ "$WORD" = "$SWITCH" ] || of_another_switch=yes
+    if [ $of_another_epoch = yes ]; then
+        forget_sets alive fenced abreast settled company hosted inherited || return 1
+    fi
+    if [ $of_another_switch = yes ]; then forget_sets switched pending || return 1; fi
+    printf 'include "%s/ruleset.nft"\n' "$HERE"
+    if [ $of_another_epoch = yes ]; then
         printf 'include "%s/peers.nft"\nadd element netdev %s announcing { %s }\n' "$HERE" "$TABLE" "$NODE_ID"
     fi
     # Rules that did not preserve connections say nothing of company: this node was not alone for all that, and its
@@ -319,16 +338,12 @@ swap_transaction() {
     if [ "$PRESERVES" = yes ] && has_living_peer; then
         printf 'add element netdev %s company { %s timeout %sms }\n' "$TABLE" "$NODE_ID" "$LEASE_MS"
     fi
-    # A switch that was made under this number stays made; of another one nothing is known yet.
-    read_word "$RUN/switch"
-    if [ "$TWO_PLACEMENTS" = yes ] && [ "$WORD" != "$SWITCH" ]; then
-        for name in switched pending; do printf 'flush set netdev %s %s\n' "$TABLE" "$name"; done
-        lasting_elements
-    fi
+    if [ $of_another_switch = yes ]; then lasting_elements; fi
 }
 
 load_swap() {
-    swap_transaction | load -f - || return 1
+    transaction=$(swap_transaction) || return 1
+    printf '%s\n' "$transaction" | load -f - || return 1
     # What the rules before counted goes with them; of what is in the other counters nothing is lost.
     printf '%s\n' "$AT_ONCE" >"$RUN/at_once" || :
     delete_old_objects || note "maps of the ruleset before are left: the next swap deletes them"
