@@ -109,5 +109,5 @@ def test_what_was_counted_outlives_a_swap(cluster: Cluster) -> None:
         pass
     before = dropped(cluster)[VICTIM]
     assert before > 0
-    with without(cluster, "# So is what is said of all nodes"):
+    with without(cluster, "# Not these, for what they hold is judged anew"):
         assert dropped(cluster)[VICTIM] >= before

@@ -341,9 +341,14 @@ swap_transaction() {
     if [ $of_another_switch = yes ]; then lasting_elements; fi
 }
 
-load_swap() {
+# nft may be asked with -c whether it would.
+load_swap_transaction() {
     transaction=$(swap_transaction) || return 1
-    printf '%s\n' "$transaction" | load -f - || return 1
+    printf '%s\n' "$transaction" | load "$@" -f -
+}
+
+load_swap() {
+    load_swap_transaction || return 1
     # What the rules before counted goes with them; of what is in the other counters nothing is lost.
     printf '%s\n' "$AT_ONCE" >"$RUN/at_once" || :
     delete_old_objects || note "maps of the ruleset before are left: the next swap deletes them"
@@ -1081,7 +1086,7 @@ require_address() {
 # other rules run, the kernel is asked as well what it thinks of the swap.
 check_rulesets() {
     keep_listing "$(kept_listing)" || die "the ruleset does not load in a network namespace of its own"
-    ! is_swapped_in_place || swap_transaction | load -c -f - ||
+    ! is_swapped_in_place || load_swap_transaction -c ||
         die "nft refuses to swap generation $LOADED for this one"
 }
 
