@@ -71,8 +71,16 @@ class _View:
     measures: tuple[str, ...]
 
     def show(self) -> None:
-        now, *others = self.simulation.scenarios
         self._head()
+        if self.simulation.total.flows:
+            self._shares()
+        self._left_out()
+        for note in self.simulation.notes:
+            self._say("")
+            self._say(note)
+
+    def _shares(self) -> None:
+        now, *others = self.simulation.scenarios
         self._title("As it is")
         self._nodes(now)
         if sum(len(each.shares) for each in others) <= _MOST_LINES:
@@ -83,10 +91,6 @@ class _View:
             self._changes(others)
         self._heavy()
         self._alternatives(self.simulation.alternatives)
-        self._left_out()
-        for note in self.simulation.notes:
-            self._say("")
-            self._say(note)
 
     # --- parts ---------------------------------------------------------------------------------------
 
