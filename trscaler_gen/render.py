@@ -95,11 +95,11 @@ def render_node(plan: NodePlan) -> dict[str, bytes]:
         "shared4": [address for address in plan.virtual_addresses if address.version == 4],
         "shared6": [address for address in plan.virtual_addresses if address.version == 6],
     }
-    ruleset = _render(_RULESET, facts, tag=_NO_TAG_YET)
+    ruleset = _render(_RULESET, {**facts, "tag": _NO_TAG_YET})
     tag = hashlib.sha256(ruleset.encode()).hexdigest()[:8]
     texts = {"ruleset.nft": ruleset.replace(_NO_TAG_YET, tag)}
     for name, template in _FILES.items():
-        texts[name.format(unit=plan.unit)] = _render(template, facts, tag=tag)
+        texts[name.format(unit=plan.unit)] = _render(template, facts)
     return {name: text.encode() for name, text in texts.items()}
 
 
@@ -114,8 +114,8 @@ def render_figure(figure: Figure) -> bytes:
     return _environment(autoescape=True).get_template("figure.svg.j2").render(figure=figure).encode()
 
 
-def _render(template: str, facts: Mapping[str, object], *, tag: str) -> str:
-    return _environment().get_template(template).render(facts, tag=tag)
+def _render(template: str, facts: Mapping[str, object]) -> str:
+    return _environment().get_template(template).render(facts)
 
 
 @cache
@@ -139,6 +139,7 @@ def _environment(*, autoescape: bool = False) -> jinja2.Environment:
         "elements": _elements,
         "buckets": _buckets,
         "kept_buckets": _kept_buckets,
+        "listed_buckets": _listed_buckets,
         "seconds": lambda milliseconds: f"{milliseconds / 1000:g}",
     }
     return environment
@@ -167,6 +168,11 @@ def _elements(rank: Rank) -> str:
 def _buckets(buckets: Iterable[int]) -> str:
     """Lay out elements of a constant set of buckets."""
     return ",\n".join(_lines([f"{bucket:>4}" for bucket in buckets]))
+
+
+def _listed_buckets(buckets: Iterable[int]) -> str:
+    """Lay out buckets that a file names."""
+    return ",\n".join(line[8:] for line in _lines([str(bucket) for bucket in buckets]))
 
 
 def _kept_buckets(buckets: Iterable[int], keep_s: int) -> str:

@@ -90,10 +90,10 @@ class Node:
             self.update("alive", peer, self.plan.leases.peer_ms)
 
     def take_over_epoch(self, plan: NodePlan, orders: Sequence[Sequence[int]]) -> None:
-        """The rules of another epoch are loaded over these, and peers.nft after them."""
+        """The rules of another epoch come over these, with sets of their own, and peers.nft after them."""
         self.swap(plan, orders, ())
-        flushed = ("alive", "fenced", "abreast", "settled", "fresh", "calm", "company")
-        self.ends = {key: end for key, end in self.ends.items() if key[0] not in flushed}
+        others = ("alive", "fenced", "announcing", "abreast", "settled", "fresh", "calm", "company")
+        self.ends = {key: end for key, end in self.ends.items() if key[0] not in others}
         self.assume_peers()
         self.add("announcing", self.me)
 

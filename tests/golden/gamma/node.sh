@@ -38,7 +38,6 @@ SWITCH=0
 TWO_PLACEMENTS=no
 PRESERVES=yes
 LEASE_MS=225
-TAG=7704ef7d
 TABLE=trscaler_golden
 UNIT=trscaler-gen-golden
 # The host's own: its heartbeats come from it.
@@ -269,7 +268,17 @@ load_boot() {
     remember_boot
 }
 
-load_boot_rules() { { printf 'include "%s/boot.nft"\n' "$HERE" && lasting_elements; } | load -f -; }
+load_boot_rules() { boot_transaction | load -f -; }
+
+# A node may have run another epoch before it lost its rules, and its peers still hold its lease.
+boot_transaction() {
+    printf 'include "%s/boot.nft"\n' "$HERE"
+    lasting_elements
+    read_word "$RUN/epoch"
+    case $WORD in "" | "$EPOCH") ;; *) announcement ;; esac
+}
+
+announcement() { printf 'add element netdev %s announcing { %s }\n' "$TABLE" "$NODE_ID"; }
 
 # Counters begin anew.
 remember_boot() {
@@ -297,18 +306,20 @@ write_down() {
 
 is_drained() { [ -e "$ROOT/drained" ]; }
 
-# Maps and sets of the generation that runs now; ours have another tag.
+# Chains, maps and sets in the kernel that our files do not have: of another tag, or of rules that we do without.
 old_objects() {
     kernel_listing |
-        awk -v table="$TABLE" -v tag="_$TAG" '
-            $1 == "table" { ours = $3 == table }
-            ours && ($1 == "map" || $1 == "set") && $2 ~ /_[0-9a-f]+$/ && index($2, tag) == 0 { print $1, $2 }'
+        awk -v table="$TABLE" '
+            { is_object = $1 == "chain" || $1 == "map" || $1 == "set" }
+            !kernel { if (is_object) declared[$2]; next }
+            $1 == "table" { ours = $2 == "netdev" && $3 == table }
+            ours && is_object && !($2 in declared) { print $1, $2 }' "$HERE/ruleset.nft" kernel=1 -
 }
 
 # Deletes those of the sets $* that there are; what is loaded next makes them anew. The rules go first: until the end of
 # the transaction they write into the sets that there were, and would fill again what is merely emptied.
 forget_sets() {
-    listing=$(kernel_listing) || return 1
+    listing=$(kernel_listing) || { note "nft cannot list what there is to forget" && return 1; }
     printf 'table netdev %s { }\nflush table netdev %s\n' "$TABLE" "$TABLE"
     printf '%s\n' "$listing" | awk -v table="$TABLE" -v names=" $* " '
         $1 == "table" { ours = $2 == "netdev" && $3 == table }
@@ -326,12 +337,13 @@ swap_transaction() {
     read_word "$RUN/switch"
     [ "$TWO_PLACEMENTS" = no ] || [ "$WORD" = "$SWITCH" ] || of_another_switch=yes
     if [ $of_another_epoch = yes ]; then
-        forget_sets alive fenced abreast settled company hosted inherited || return 1
+        forget_sets alive fenced announcing abreast settled company hosted inherited || return 1
     fi
     if [ $of_another_switch = yes ]; then forget_sets switched pending || return 1; fi
     printf 'include "%s/ruleset.nft"\n' "$HERE"
     if [ $of_another_epoch = yes ]; then
-        printf 'include "%s/peers.nft"\nadd element netdev %s announcing { %s }\n' "$HERE" "$TABLE" "$NODE_ID"
+        printf 'include "%s/peers.nft"\n' "$HERE"
+        announcement
     fi
     # Rules that did not preserve connections say nothing of company: this node was not alone for all that, and its
     # connections are its own, known to conntrack or not.
@@ -351,12 +363,13 @@ load_swap() {
     load_swap_transaction || return 1
     # What the rules before counted goes with them; of what is in the other counters nothing is lost.
     printf '%s\n' "$AT_ONCE" >"$RUN/at_once" || :
-    delete_old_objects || note "maps of the ruleset before are left: the next swap deletes them"
+    delete_old_objects || note "parts of the ruleset before are left: the next swap deletes them"
     remember
 }
 
 # In a transaction of their own: a packet that is halfway through the old rules must still find the old maps.
 # Deleted together with the rules they would be empty to it, and the next in line would believe it is the owner.
+# Chains are empty by then.
 delete_old_objects() {
     old_objects | while read -r kind name; do
         printf 'delete %s netdev %s %s\n' "$kind" "$TABLE" "$name"
@@ -1398,7 +1411,7 @@ switch() {
         tries=50
         until uses_new_placement; do
             tries=$((tries - 1))
-            [ "$tries" -gt 0 ] || { without_member pending | nft -f - && die "no heartbeat has left for 5 s: nothing was switched"; }
+            [ "$tries" -gt 0 ] || { without_member pending | nft -f - && ! uses_new_placement && die "no heartbeat has left for 5 s: nothing was switched"; }
             sleep 0.1
         done
     fi

@@ -1,7 +1,8 @@
-"""What heartbeats write while another ruleset is loaded: the rules before run until the transaction's end.
+"""Another ruleset is loaded over one that runs: nothing of the one before is left.
 
-Sets that are judged anew with other rules hold nothing afterwards that the rules before have written. Each
-test has a twin that merely empties them, as `flush set` does: that leaves something.
+Not what heartbeats write meanwhile, for the rules before run until the transaction's end: sets that are
+judged anew with other rules hold nothing of it afterwards. Each such test has a twin that merely empties
+them, as `flush set` does: that leaves something. And no chain, map or set that the new files do not have.
 
 As a program, in a network namespace of its own, it loads two rulesets in turn under a flood of heartbeats.
 """
@@ -27,7 +28,7 @@ from trscaler_gen.pipeline import Compiled
 
 sys.path.append(str(Path(__file__).parent))
 from e2e.wire import VRRP, VRRP_GROUP_MAC, Packet, ethernet, with_checksum
-from verify.world import cluster
+from verify.world import cluster, switching
 
 SWAPS = 20
 DEADLINE_S = 30
@@ -72,13 +73,17 @@ def merely_emptied(text: str) -> str:
     return re.sub(r"^delete set", "flush set", text, flags=re.MULTILINE)
 
 
-def transaction(new: Path, state: Path) -> str:
-    """What the node's script gives to nft in the place of rules that run."""
-    functions = "; ".join(
-        f"/^{name}()/,/^}}/p" for name in ("read_word", "kernel_listing", "forget_sets", "swap_transaction")
+def script(new: Path, state: Path, epoch: int = 1) -> str:
+    """Those functions of the node's script that swap, for these rules in the place of those of epoch 1."""
+    state.mkdir()
+    (state / "epoch").write_text("1\n")
+    names = (
+        "read_word kernel_listing forget_sets announcement swap_transaction old_objects delete_old_objects"
     )
-    variables = f"HERE={new} RUN={state} TABLE={TABLE} NODE_ID=1 EPOCH=2 PRESERVES=no TWO_PLACEMENTS=no"
-    return f"{variables}\n" + run("sed", "-n", functions, str(new / "node.sh")) + "swap_transaction\n"
+    wanted = "; ".join(f"/^{name}()/,/^}}/p" for name in names.split())
+    text = run("sed", "-n", wanted, str(new / "node.sh"))
+    variables = f"HERE={new} RUN={state} TABLE={TABLE} NODE_ID=1 EPOCH={epoch} PRESERVES=no TWO_PLACEMENTS=no"
+    return f"{variables}\n{text}\n"
 
 
 def left(**job: Any) -> int:
@@ -123,21 +128,51 @@ def test_leases_of_an_epoch_that_is_over_are_forgotten(tmp_path: Path, flushed: 
     assert compiled.lock.epoch == 2
     new = files(compiled, tmp_path / "new")
     replace(new / "ruleset.nft", "@th,8,8 1 goto heartbeat_out", "@th,8,8 255 goto heartbeat_out")
-    state = tmp_path / "state"
-    state.mkdir()
-    (state / "epoch").write_text("1\n")
-    script = transaction(new, state)
+    functions = script(new, tmp_path / "state", epoch=2)
     if flushed:
-        script = script.replace('"delete set netdev"', '"flush set netdev"')
-        assert "flush set" in script
+        assert '"delete set netdev"' in functions
+        functions = functions.replace('"delete set netdev"', '"flush set netdev"')
     found = left(
         old=str(old),
-        script=script,
+        script=f"{functions}swap_transaction",
         set="alive",
         sender="eth0",
         frame=heartbeat(before, OWN).hex(),
     )
     assert found > 0 if flushed else found == 0
+
+
+CLUSTERS: dict[str, dict[str, Any]] = {
+    "preserves": {},
+    "hash-only": {"connections": "hash-only"},
+    "alone": {"weights": (1,)},
+    "without a short way": {"heartbeat": {"interval_ms": 10, "missed": 2}},
+}
+OBJECT = re.compile(r"^\t((?:chain|map|set) \S+) \{", re.MULTILINE)
+
+
+@pytest.mark.parametrize("wanted", CLUSTERS)
+def test_no_chain_map_or_set_of_the_rules_before_is_left(tmp_path: Path, wanted: str) -> None:
+    old = files(switching(tmp_path), tmp_path / "old")
+    other = tmp_path / "other"
+    other.mkdir()
+    new = files(cluster(other, **{"weights": (2, 1, 1), **CLUSTERS[wanted]}), tmp_path / "new")
+    load = f"nft -D {HARDWARE} -I"
+    text = (
+        script(new, tmp_path / "state")
+        + f"""
+        ip link add eth0 type veth peer name peer
+        {load} {old} -f {old}/boot.nft
+        swap_transaction | {load} {new} -f -
+        delete_old_objects
+        nft -t list table netdev {TABLE}
+        echo ---
+        {load} {new} -f {new}/boot.nft
+        nft -t list table netdev {TABLE}"""
+    )
+    swapped, booted = run("unshare", "--net", "sh", "-euc", text).split("---")
+    assert sorted(OBJECT.findall(swapped)) == sorted(OBJECT.findall(booted))
+    assert "chain egress" in OBJECT.findall(booted)
 
 
 # Inside the namespace
