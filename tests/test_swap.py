@@ -40,7 +40,7 @@ PEER_MAC = HardwareAddress.parse("02:00:00:00:00:02")
 TWIN = pytest.mark.parametrize("flushed", [False, True], ids=["made anew", "twin: emptied"])
 
 
-def heartbeat(compiled: Compiled, sender: str) -> bytes:
+def heartbeat(compiled: Compiled, sender: str, *, has_switched: bool = False) -> bytes:
     """A frame with a node's heartbeat, as its rules stamp it."""
     lock = compiled.lock
     number = int(sender.removeprefix("n"))
@@ -48,9 +48,8 @@ def heartbeat(compiled: Compiled, sender: str) -> bytes:
         "!BBBBHHI", 0x31, lock.first_vrid + number - 1, 100, 1, 10, 0, 0x54530000 + lock.serial
     )
     source = IPv4Address(f"192.0.2.{number}")
-    packet = Packet(
-        source, GROUP, VRRP, with_checksum(message, 6), ttl=255, identification=2 * lock.epoch, ecn=3
-    )
+    stamp = 2 * lock.epoch + has_switched
+    packet = Packet(source, GROUP, VRRP, with_checksum(message, 6), ttl=255, identification=stamp, ecn=3)
     return ethernet(VRRP_GROUP_MAC, PEER_MAC, packet)
 
 
@@ -73,16 +72,22 @@ def merely_emptied(text: str) -> str:
     return re.sub(r"^delete set", "flush set", text, flags=re.MULTILINE)
 
 
-def script(new: Path, state: Path, epoch: int = 1) -> str:
-    """Those functions of the node's script that swap, for these rules in the place of those of epoch 1."""
+FUNCTIONS = (
+    *("read_word", "kernel_listing", "forget_sets", "is_drained", "lasting_elements", "announcement"),
+    *("swap_transaction", "old_objects", "delete_old_objects"),
+)
+
+
+def script(new: Path, state: Path, epoch: int = 1, switch: int = 0) -> str:
+    """What a node's script has to swap with: these rules for those of epoch 1, which have seen no switch."""
     state.mkdir()
     (state / "epoch").write_text("1\n")
-    names = (
-        "read_word kernel_listing forget_sets announcement swap_transaction old_objects delete_old_objects"
-    )
-    wanted = "; ".join(f"/^{name}()/,/^}}/p" for name in names.split())
+    (state / "switch").write_text("0\n")
+    wanted = "\n".join(f"/^{name}() .*}}$/ {{ p; d }}\n/^{name}()/,/^}}/p" for name in FUNCTIONS)
     text = run("sed", "-n", wanted, str(new / "node.sh"))
-    variables = f"HERE={new} RUN={state} TABLE={TABLE} NODE_ID=1 EPOCH={epoch} PRESERVES=no TWO_PLACEMENTS=no"
+    variables = f"""
+        HERE={new} RUN={state} ROOT={state} TABLE={TABLE} LINK=eth0 NODE_ID=1 EPOCH={epoch} PRESERVES=no
+        SWITCH={switch} TWO_PLACEMENTS={"yes" if switch else "no"}"""
     return f"{variables}\n{text}\n"
 
 
@@ -142,6 +147,28 @@ def test_leases_of_an_epoch_that_is_over_are_forgotten(tmp_path: Path, flushed: 
     assert found > 0 if flushed else found == 0
 
 
+@TWIN
+def test_another_switch_has_not_been_made(tmp_path: Path, flushed: bool) -> None:
+    """A peer says all the time that it has made one; the rules are for the next, of which it says nothing."""
+    before = switching(tmp_path, connections="hash-only")
+    old = files(before, tmp_path / "old")
+    compiled = cluster(tmp_path, (1, 2, 1), connections="hash-only")
+    assert compiled.lock.switch > before.lock.switch
+    new = files(compiled, tmp_path / "new")
+    functions = script(new, tmp_path / "state", switch=compiled.lock.switch)
+    if flushed:
+        assert '"delete set netdev"' in functions
+        functions = functions.replace('"delete set netdev"', '"flush set netdev"')
+    found = left(
+        old=str(old),
+        script=f"{functions}swap_transaction",
+        set="switched",
+        sender="peer",
+        frame=heartbeat(before, PEER, has_switched=True).hex(),
+    )
+    assert found > 0 if flushed else found == 0
+
+
 CLUSTERS: dict[str, dict[str, Any]] = {
     "preserves": {},
     "hash-only": {"connections": "hash-only"},
@@ -189,9 +216,10 @@ def load(text: str) -> None:
 
 
 def holds_own(name: str) -> bool:
+    """Whether a set holds the node's id, or its link."""
     listing = json.loads(run("nft", "-j", "list", "set", "netdev", TABLE, name))["nftables"]
     elements = next(item["set"] for item in listing if "set" in item).get("elem", [])
-    return any((one["elem"]["val"] if isinstance(one, dict) else one) == 1 for one in elements)
+    return any((one["elem"]["val"] if isinstance(one, dict) else one) in (1, "eth0") for one in elements)
 
 
 def flood(frame: bytes, link: str, ended: threading.Event) -> None:
