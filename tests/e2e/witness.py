@@ -149,7 +149,9 @@ class Seen(ProbeResult):
             for stall in self.stalls
             if stall.length_s > self.heartbeat.interval_s / 2
         ]
-        wrong = f"{self.lost} of {self.sent} lost ({len(self.losses())} without excuse)"
+        losses = self.losses()
+        when = f", {losses[0] / 1000:.3f}-{losses[-1] / 1000:.3f} s" if losses else ""
+        wrong = f"{self.lost} of {self.sent} lost ({len(losses)} without excuse{when})"
         wrong += f", {self.doubled} answered twice ({len(self.doubles())})"
         wrong += "".join(f"; {line}" for line in self._who_doubled())
         return f"{wrong}; slowest answer {self.slowest_answer_ms:.0f} ms; stalls: {stalls or 'none'}"

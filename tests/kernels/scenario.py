@@ -69,11 +69,14 @@ class Site:
             yield watched
             time.sleep(_LISTEN_S)
 
-    def lease_from(self, began_s: float) -> Span:
-        """From this moment until the others have the buckets of a node that is gone without a word."""
-        return Span(
-            began_s - INTERVAL_MS / 1000, began_s + self.cluster.heartbeat.lease_s + INTERVAL_MS / 1000
-        )
+    @contextmanager
+    def taking_away(self) -> Iterator[list[Span]]:
+        """What the block takes away goes without a word; the list then says until when its part is lost."""
+        began_s = time.monotonic()
+        spans: list[Span] = []
+        yield spans
+        lease_s = self.cluster.heartbeat.lease_s
+        spans.append(Span(began_s - INTERVAL_MS / 1000, time.monotonic() + lease_s + INTERVAL_MS / 1000))
 
 
 @contextmanager
@@ -120,12 +123,12 @@ def steady_ipv6(site: Site) -> str:
 
 def cut_and_return(site: Site) -> str:
     with site.probed() as watched:
-        began_s = time.monotonic()
-        site.cluster.lab.cut(VICTIM)
+        with site.taking_away() as spans:
+            site.cluster.lab.cut(VICTIM)
         site.settle(*OTHERS)
         site.cluster.lab.mend(VICTIM)
         site.settle()
-    return told(watched, site.lease_from(began_s))
+    return told(watched, *spans)
 
 
 def drain_and_undrain(site: Site) -> str:
@@ -154,27 +157,27 @@ def failover(site: Site) -> str:
     """The wire that the bond uses is pulled, and then the other one: both times the bond carries on."""
     with site.probed() as watched:
         before = site.wiring.active_wire(VICTIM)
-        site.cluster.lab.exec("switch", ["ip", "link", "set", f"p-{VICTIM}", "down"])
-        eventually(
-            lambda: site.wiring.active_wire(VICTIM) != before, "the bond uses the other wire", PATIENCE_S
-        )
-        began_s = time.monotonic()
+        with site.taking_away() as spans:
+            site.cluster.lab.exec("switch", ["ip", "link", "set", f"p-{VICTIM}", "down"])
+            eventually(
+                lambda: site.wiring.active_wire(VICTIM) != before, "the bond uses the other wire", PATIENCE_S
+            )
         time.sleep(2 * site.cluster.heartbeat.lease_s)  # a node that is not heard is dead by then
         assert site.cluster.sees_all(), "a node was lost with the failover"
-    return f"{told(watched, site.lease_from(began_s))}, from {before} to {site.wiring.active_wire(VICTIM)}"
+    return f"{told(watched, *spans)}, from {before} to {site.wiring.active_wire(VICTIM)}"
 
 
 def made_again(site: Site) -> str:
     """The device is deleted; the node stands aside, and comes back when it is there again."""
     with site.probed() as watched:
-        began_s = time.monotonic()
-        site.wiring.delete(VICTIM)
+        with site.taking_away() as spans:
+            site.wiring.delete(VICTIM)
         site.settle(*OTHERS)
         site.wiring.make(VICTIM)
         made_s = time.monotonic()
         site.settle()
         took_s = time.monotonic() - made_s
-    words = told(watched, site.lease_from(began_s))
+    words = told(watched, *spans)
     return f"{words}; back {took_s:.0f} s after the device"
 
 
