@@ -12,7 +12,6 @@ from collections.abc import Callable
 
 _SEED = re.compile(r"(seed[\"']?[ \t]*[:=]?[ \t]*[\"']?)(0x[0-9a-f]+|[0-9]+)", re.IGNORECASE)
 _RULESET_TAG = re.compile(r"^    map \w+?(_[0-9a-f]{8}) \{$", re.MULTILINE)
-_SCRIPT_TAG = re.compile(r"^TAG=[0-9a-f]{8}$", re.MULTILINE)
 #: patterns that begin with plain text are found many times as fast
 _RANK = r"    map (?:first|first_before|rank[0-9]+|before[0-9]+)_TAG \{\n[^}]*\}\n    \}\n\n?"
 _RANKS = re.compile(rf"{_RANK}(?:{_RANK})*")
@@ -34,6 +33,7 @@ _ORDERS = re.compile(r"\n00000?: [0-9 ]+(?:\n[0-9]{4,5}: [0-9 ]+)*")
 _BEFORE = re.compile(r"\nbefore [0-9]{4,5}: [0-9 ]+(?:\nbefore [0-9]{4,5}: [0-9 ]+)*")
 #: which these are follows from the orders
 _KEPT_BUCKETS = re.compile(r"^( +)[0-9]+( timeout [0-9]+s)(?:,\s+[0-9]+\2)*$", re.MULTILINE)
+_NAMED_BUCKETS = re.compile(r"^define \w+ = \{\n[^}]*\}$", re.MULTILINE)
 #: digests of texts that hold the seed: by trying all seeds it could be found
 _DIGEST = re.compile(r"^(digest|ancestors): .*$", re.MULTILINE)
 _DIGEST_LINES = re.compile(r"^(?:digest: .*|# the locks before .*|ancestors: .*)\n", re.MULTILINE)
@@ -51,6 +51,7 @@ def comparable(before: bytes, after: bytes, *, full: bool) -> tuple[list[str], l
         old, new = _collapsed(_OWN, _own_in_words, old, new, _elements)
         old, new = _collapsed(_ORDERS, _orders_in_words, old, new)
         old, new = _collapsed(_BEFORE, _orders_in_words, old, new)
+        old, new = _collapsed(_NAMED_BUCKETS, _named_buckets_in_words, old, new)
         old, new = _collapsed(_KEPT_BUCKETS, _buckets_in_words, old, new)
         old, new = _with_rules_collapsed(_levelled(old), _levelled(new))
     old, new = _without_secrets(old, new)
@@ -78,7 +79,6 @@ def _untagged(text: str) -> str:
 def _levelled(text: str) -> str:
     """Write alike what has no meaning: tags, the order of a set of numbers, digests of the lock."""
     text = _without_itself(text)
-    text = _SCRIPT_TAG.sub("TAG=(of the ruleset)", text)
     text = _NUMBERS.sub(_sorted, text)
     text = _ELEMENT_COMMA.sub("", text)
     return _DIGEST_LINES.sub("", text)
@@ -149,6 +149,10 @@ def _own_in_words(elements: str, article: str) -> str:
 def _buckets_in_words(lines: str, article: str) -> str:
     indent, _, timeout = lines.rpartition(" timeout ")
     return f"{' ' * (len(indent) - len(indent.lstrip()))}({article} buckets) timeout {timeout}"
+
+
+def _named_buckets_in_words(definition: str, article: str) -> str:
+    return f"{definition.partition('{')[0]}{{ ({article} buckets) }}"
 
 
 def _orders_in_words(lines: str, article: str) -> str:
