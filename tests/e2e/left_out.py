@@ -11,7 +11,7 @@ from .by_hand import HOME
 from .cluster import Cluster
 
 TWIN = f"{HOME}/generations/twin"
-FILES = ("ruleset.nft", "node.sh")
+RULES = "ruleset.nft"
 
 
 @contextmanager
@@ -50,12 +50,10 @@ def swap(cluster: Cluster, node: str, folder: str) -> None:
 
 def stage_twin(cluster: Cluster, node: str, folder: str, words: str, instead: str) -> None:
     """Maps are named after the ruleset that they come from: another ruleset needs other names."""
-    files = {name: cluster.lab.exec(node, ["cat", f"{folder}/{name}"]).stdout for name in FILES}
-    changed, times = re.subn(words, instead, files["ruleset.nft"], flags=re.MULTILINE)
+    text = cluster.lab.exec(node, ["cat", f"{folder}/{RULES}"]).stdout
+    changed, times = re.subn(words, instead, text, flags=re.MULTILINE)
     assert times, f"no rule has {words}"
-    files["ruleset.nft"] = changed
-    (tag,) = set(re.findall(r"^TAG=(\w+)$", files["node.sh"], re.MULTILINE))
+    (tag,) = set(re.findall(r"^    map \w+_([0-9a-f]{8}) \{$", changed, re.MULTILINE))
     other = hashlib.sha256((words + instead).encode()).hexdigest()[: len(tag)]
     cluster.lab.exec(node, ["cp", "-a", folder, TWIN])
-    for name, text in files.items():
-        cluster.lab.exec(node, ["sh", "-c", 'cat >"$0"', f"{TWIN}/{name}"], input=text.replace(tag, other))
+    cluster.lab.exec(node, ["sh", "-c", 'cat >"$0"', f"{TWIN}/{RULES}"], input=changed.replace(tag, other))
