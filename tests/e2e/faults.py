@@ -31,7 +31,7 @@ from trscaler_gen.pipeline import compile_inventory
 
 from .by_hand import HOME, OURS, TIMER, asked, deploy_script
 from .cluster import VIPS, Cluster, eventually, inventory_text
-from .events import under_probes
+from .events import CROSSING, under_probes
 from .witness import Seen
 
 STAYING = ("n1", "n2")
@@ -234,15 +234,18 @@ def running_faulty_site(folder: Path, name: str) -> Iterator[Site]:
 
 @contextmanager
 def watched(site: Site, *, lost_per_source: int = 0) -> Iterator[None]:
-    """Probe while the block runs: nothing is answered twice, and no source loses more than it may."""
+    """Probe while the block runs: no source loses more than it may, and nothing is answered twice.
+
+    But for what crosses the heartbeats by which nodes leave and join.
+    """
     with under_probes(site.cluster) as seen:
         yield
     result = seen.result
-    assert result.doubles() == (), _lost(result)
+    assert len(result.doubles()) <= CROSSING, _lost(result)
     if lost_per_source and result.is_quiet:
-        assert max(source.lost for source in result.per_source) <= lost_per_source, _lost(result)
+        assert max(source.lost for source in result.per_source) <= lost_per_source + CROSSING, _lost(result)
     losers = sum(1 for source in result.per_source if source.lost)
-    assert len(result.losses()) <= lost_per_source * losers, _lost(result)
+    assert len(result.losses()) <= lost_per_source * losers + CROSSING, _lost(result)
 
 
 def _lost(seen: Seen) -> str:

@@ -34,14 +34,14 @@ def test_add_remove_and_replace_a_node(cluster: Cluster) -> None:
     with under_probes(cluster) as watched:
         assert outcome(cluster, "apply") == dict.fromkeys(FOUR, "swapped") | {"n5": "started"}
         cluster.settle()
-    assert_nothing_noticed(watched.result)
+    assert_nothing_noticed(watched.result, crossing=1)
     assert watched.result.by_node["n5"] > 0
 
     write(cluster, *FOUR)
     with under_probes(cluster) as watched:
         assert outcome(cluster, "apply") == dict.fromkeys(FOUR, "swapped") | {"n5": "stopped"}
         cluster.settle(FOUR)
-    assert_nothing_noticed(watched.result)
+    assert_nothing_noticed(watched.result, crossing=1)
     for trace in ("/etc/trscaler-gen/e2e", "/run/trscaler-gen/e2e"):
         assert cluster.lab.exec("n5", ["ls", trace], check=False).returncode != 0
     assert cluster.lab.exec("n5", ["nft", "list", "ruleset"]).stdout == ""
@@ -54,7 +54,7 @@ def test_add_remove_and_replace_a_node(cluster: Cluster) -> None:
             "n4": "stopped",
         }
         cluster.settle(("n1", "n2", "n3", "n5"))
-    assert_nothing_noticed(watched.result)
+    assert_nothing_noticed(watched.result, crossing=2)
     assert watched.result.by_node["n5"] > 0
 
 
@@ -66,12 +66,12 @@ def test_rollback_and_apply_again(cluster: Cluster) -> None:
     with under_probes(cluster) as watched:
         assert outcome(cluster, "rollback") == dict.fromkeys(FOUR, "swapped") | {"n5": "stopped"}
         cluster.settle(FOUR)
-    assert_nothing_noticed(watched.result)
+    assert_nothing_noticed(watched.result, crossing=1)
     assert {node: cluster.state(node)["generation"] for node in FOUR} == generations
     with under_probes(cluster) as watched:
         assert outcome(cluster, "apply") == dict.fromkeys(FOUR, "swapped") | {"n5": "started"}
         cluster.settle()
-    assert_nothing_noticed(watched.result)
+    assert_nothing_noticed(watched.result, crossing=1)
 
 
 def test_rollback_stops_a_node_that_the_inventory_does_not_have_any_more(cluster: Cluster) -> None:
@@ -83,7 +83,7 @@ def test_rollback_stops_a_node_that_the_inventory_does_not_have_any_more(cluster
     with under_probes(cluster) as watched:
         assert outcome(cluster, "rollback") == dict.fromkeys(FOUR, "swapped") | {"n5": "stopped"}
         cluster.settle(FOUR)
-    assert_nothing_noticed(watched.result)
+    assert_nothing_noticed(watched.result, crossing=1)
 
 
 def test_applying_again_changes_nothing_and_says_so(cluster: Cluster) -> None:
@@ -99,7 +99,7 @@ def test_rolling_restart_of_keepalived(cluster: Cluster) -> None:
         for node in FOUR:
             restart_keepalived(cluster, node)
             cluster.settle(FOUR)
-    assert_nothing_noticed(watched.result)
+    assert_nothing_noticed(watched.result, crossing=2)
 
 
 def test_a_folder_of_inventories_is_planned_together_and_applied_in_turn(cluster: Cluster) -> None:

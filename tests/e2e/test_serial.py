@@ -118,7 +118,7 @@ def test_node_that_was_down_while_another_was_added_waits_for_its_tables(cluster
     with under_probes(cluster) as watched:
         cluster.cli("apply", "--yes", str(cluster.path))
         cluster.settle()
-    assert_nothing_noticed(watched.result)
+    assert_nothing_noticed(watched.result, crossing=1)
     assert watched.result.by_node["n2"] > 0
     assert holds(cluster, "n2", "behind") == set()
 

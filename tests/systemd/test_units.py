@@ -175,7 +175,7 @@ def test_orderly_reboot_is_not_noticed(site: Site, host: Host, first: Bundle) ->
         site.await_peers(2)
         host.boot()
         site.await_running(first)
-    assert_nothing_noticed(probes.result)
+    assert_nothing_noticed(probes.result, crossing=1)
 
 
 def test_wrong_boot_order_is_seen(site: Site, host: Host) -> None:
@@ -370,7 +370,7 @@ def test_operator_stops_and_starts_the_cluster(site: Site, host: Host, first: Bu
         host.sh(f"systemctl start {UNIT}")
         site.await_running(first)
         site.await_peers(3)
-    assert_nothing_noticed(probes.result)
+    assert_nothing_noticed(probes.result, crossing=1)
     assert host.moment(DATAPATH, "ActiveEnter") <= host.moment(HEARTBEAT, "InactiveExit")
 
 
@@ -379,7 +379,7 @@ def test_operator_restarts_the_units(site: Site, host: Host, first: Bundle) -> N
         for unit in UNITS:
             host.sh(f"systemctl restart {unit}")
             site.await_running(first)
-    assert_nothing_noticed(probes.result)
+    assert_nothing_noticed(probes.result, crossing=1)
 
 
 def test_operator_stops_the_heartbeat(site: Site, host: Host, first: Bundle) -> None:
@@ -392,7 +392,7 @@ def test_operator_stops_the_heartbeat(site: Site, host: Host, first: Bundle) -> 
         assert (facts.serving, facts.attached, facts.ruleset) == (False, True, "intact")
         host.sh(f"systemctl start {HEARTBEAT}")
         site.await_running(first)
-    assert_nothing_noticed(probes.result)
+    assert_nothing_noticed(probes.result, crossing=1)
 
 
 # Fences
