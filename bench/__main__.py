@@ -109,17 +109,17 @@ def main() -> None:
         scope = replace(scope, failover_ms=tuple(options.heartbeats))
     if options.nodes:
         scope = replace(scope, lab_nodes=tuple(options.nodes))
+    options.output.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="trscaler-bench-", dir="/var/tmp") as folder:
         if options.only:
             results = read_results(options.output)
             if options.only in PARTS:
                 measure_alone(options.only, results, scope, Path(folder))
+                write_results(results, options.output)
         else:
-            results = measure(scope, Path(folder))
-        options.output.mkdir(parents=True, exist_ok=True)
+            results = measure(scope, Path(folder), options.output)
         if options.only in (None, "failover"):
             measure_failover(scope, Path(folder), options.output / "failover.json")
-    (options.output / "benchmarks.json").write_text(json.dumps(results, indent=2) + "\n")
     write_pages(results, options.output)
 
 
@@ -134,12 +134,18 @@ def write_pages(results: Results, output: Path) -> None:
     pictures.write(results, output / "images")
 
 
-def measure(scope: Scope, folder: Path) -> Results:
-    """All parts in turn; each says on standard output when it begins."""
+def write_results(results: Results, output: Path) -> None:
+    """The raw figures."""
+    (output / "benchmarks.json").write_text(json.dumps(results, indent=2) + "\n")
+
+
+def measure(scope: Scope, folder: Path, output: Path) -> Results:
+    """All parts in turn; each says on standard output when it begins, and is kept should a later one fail."""
     results: Results = {"scope": asdict(scope), "machine": machine.describe()}
     for name in PARTS:
         if scope.parts is None or name in scope.parts:
             measure_alone(name, results, scope, folder)
+            write_results(results, output)
     return results
 
 

@@ -306,9 +306,9 @@ def _magnified(cluster: Measured, rule: str, namespace: str) -> None:
 
 
 def _expressions(rows: Sequence[tuple[Competitor, Sequence[float]]]) -> Iterator[Expression]:
-    medians = [min(times) / JUMPS for _, times in rows]
-    yield Expression("jump, and an empty chain", 0.0)
-    for (competitor, _), before, now in zip(rows[1:], medians, medians[1:], strict=False):
+    """What each adds to those before it; the first row is a jump to an empty chain."""
+    least = [min(times) / JUMPS for _, times in rows]
+    for (competitor, _), before, now in zip(rows[1:], least, least[1:], strict=False):
         yield Expression(competitor.name, now - before)
 
 

@@ -36,6 +36,27 @@ def test_rules_that_cost_more_take_longer(cluster: path.Measured, tmp_path: Path
     assert least["50 hashes"] > least["drop"]
 
 
+@pytest.mark.parametrize("rejects", [True, False], ids=["rejected", "accepted"])
+def test_the_recipe_of_iptables_judges_every_frame(
+    cluster: path.Measured, tmp_path: Path, rejects: bool
+) -> None:
+    """Its cluster match sees all; as it drops what it has not marked, or what nobody marks."""
+    seen: list[str] = []
+
+    def look(namespace: str) -> None:
+        argv = ["ip", "netns", "exec", namespace, "iptables", "-t", "mangle", "-vnxL", "PREROUTING"]
+        seen.append(subprocess.run(argv, capture_output=True, text=True, check=True).stdout)
+
+    frames = cluster.frames(4, own=not rejects, alive=everybody(cluster))
+    setup = partial(path._recipe, cluster, rejects=rejects)
+    wanted = [path.Competitor("recipe", "parts", "recipe", frames, setup)]
+    path.take_turns(path.compile_program(tmp_path), iter(wanted), 1, tmp_path, look)
+    counted = {line.split()[2]: int(line.split()[0]) for line in seen[0].splitlines()[2:]}
+    marked, dropped = counted["MARK"], counted["DROP"]
+    assert 0 < marked < path.BATCH
+    assert dropped == (path.BATCH - marked if rejects else 0)
+
+
 @pytest.mark.parametrize("own", [True, False], ids=["accepted", "rejected"])
 @pytest.mark.parametrize("version", [4, 6])
 def test_frames_are_what_they_are_said_to_be(

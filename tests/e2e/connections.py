@@ -186,6 +186,11 @@ def under_load(cluster: Cluster, load: Load = LASTING) -> Iterator[Clients]:
 
 def owner_of(cluster: Cluster, source: str, destination: str, away: Collection[str] = ()) -> str:
     """The node to which new connections between the two go while all are alive but these."""
+    return next(node for node in order_of(cluster, source, destination) if node not in away)
+
+
+def order_of(cluster: Cluster, source: str, destination: str) -> tuple[str, ...]:
+    """The nodes, in the order in which packets between the two are theirs."""
     lock = read_lock(lock_path(cluster.path))
     assert lock is not None
     bucket = bucket_of(
@@ -196,4 +201,4 @@ def owner_of(cluster: Cluster, source: str, destination: str, away: Collection[s
         buckets=lock.buckets,
     )
     names = {node.node_id: node.name for node in lock.nodes}
-    return next(names[node] for node in lock.orders[bucket] if names[node] not in away)
+    return tuple(names[node] for node in lock.orders[bucket])

@@ -151,7 +151,7 @@ FORGERIES = [
     Forgery("of a VLAN", claims(lambda _: VRRP_GROUP_MAC, VLAN)),
     Forgery("IPv6", claims6),
 ]
-#: these pass the ruleset, which looks at untagged frames to the group's MAC alone, and reach keepalived
+#: heartbeats that are right in all but where the frame goes: keepalived alone would believe them
 UNGUARDED = [
     Forgery("to the node's own MAC", claims(hearers_mac)),
     Forgery("to everybody's MAC", claims(lambda _: BROADCAST)),

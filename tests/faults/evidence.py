@@ -53,7 +53,10 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Evidence:
-    """A run. ``calm_s``: from then on nothing was wrong any more; ``unreturned``: what was, for good."""
+    """A run. ``calm_s``: from then on nothing was wrong any more; ``unreturned``: what was, for good.
+
+    ``orders``: of each source, the nodes in the order in which its probes are theirs.
+    """
 
     pace: Heartbeat
     started_s: float
@@ -61,6 +64,7 @@ class Evidence:
     sources: Mapping[int, Sequence[Probe]]
     heard: Mapping[tuple[str, str], Sequence[Beat]]
     left: Mapping[str, Sequence[Beat]]
+    orders: Mapping[int, tuple[str, ...]]
     happened: tuple[Happened, ...] = ()
     verdicts: tuple[Verdict, ...] = ()
     unreturned: tuple[str, ...] = ()

@@ -54,13 +54,15 @@ class Cause(NamedTuple):
 class Hole(NamedTuple):
     """Probes of a source in a row that nobody answered, and who did before and after.
 
-    It began with the first lost one; ``asked_s`` are those that no stall excuses.
+    It began with the first lost one; ``asked_s`` are those that no stall excuses. ``is_open``: there was no
+    answer before it, or none after it.
     """
 
     source: int
     began_s: float
     asked_s: tuple[float, ...]
     around: frozenset[str]
+    is_open: bool
 
 
 @dataclass(frozen=True)
@@ -210,13 +212,26 @@ class Judge:
         return f"source {hole.source} of {nodes} had no answer for {last - first:.2f} s, {why}"
 
     def causes_of(self, hole: Hole) -> tuple[Cause, ...]:
-        """What may have made a hole; nothing, if none of it concerns the nodes that had or got the source."""
+        """What may have made a hole: what happened meanwhile to nodes whose turn it can have been."""
         first, last = hole.began_s, hole.asked_s[-1]
-        meanwhile = [
-            cause for cause in self.causes if cause.span.start_s <= last and first <= cause.span.end_s
-        ]
-        concerned = any(not cause.nodes or cause.nodes & hole.around for cause in meanwhile)
-        return tuple(meanwhile) if concerned else ()
+        concerned = self._had_their_turn(hole)
+        return tuple(
+            cause
+            for cause in self.causes
+            if cause.span.start_s <= last and first <= cause.span.end_s
+            if not cause.nodes or cause.nodes & concerned
+        )
+
+    def _had_their_turn(self, hole: Hole) -> frozenset[str]:
+        """The nodes in the source's order, up to the last one that had it before the hole or after it.
+
+        Who comes later is not asked while that one is there. An open hole can have been anybody's.
+        """
+        order = self.seen.orders[hole.source]
+        if hole.is_open:
+            return frozenset(order)
+        last = max(order.index(node) for node in hole.around)
+        return frozenset(order[: last + 1])
 
     def _holes(self) -> Iterator[Hole]:
         for source, probes in self.seen.sources.items():
@@ -227,7 +242,8 @@ class Judge:
                     asked = tuple(probe.asked_s for probe in run if not self._is_excused(probe.asked_s))
                     after = following[0].nodes if following else ()
                     if asked:
-                        yield Hole(source, run[0].asked_s, asked, frozenset((*served, *after)))
+                        around = frozenset((*served, *after))
+                        yield Hole(source, run[0].asked_s, asked, around, not served or not after)
                 else:
                     served = run[-1].nodes
 

@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -15,12 +15,14 @@ from pathlib import Path
 from types import TracebackType
 
 from e2e.cluster import Cluster, eventually, inventory_text
+from e2e.connections import order_of
 from e2e.witness import witness
 
 from trscaler_gen.errors import OperationError
 from trscaler_gen.inventory.load import load_inventory
+from trscaler_gen.inventory.model import Address
 from trscaler_gen.lab.lab import Lab
-from trscaler_gen.lab.network import CLIENT, SWITCH
+from trscaler_gen.lab.network import CLIENT, SWITCH, source_addresses
 
 from .evidence import Evidence, Happened, Seen, read_tap
 from .hands import HERE, Hands, install_clock, make_clock
@@ -157,11 +159,17 @@ def perform(
         sources=seen.sources,
         heard=seen.heard,
         left=seen.left,
+        orders=_orders(cluster, probe.destination, seen.sources),
         happened=tuple(happened),
         verdicts=tuple(hands.verdicts),
         unreturned=tuple(unreturned),
         stalls=watching.stalls(began_s),
     )
+
+
+def _orders(cluster: Cluster, destination: Address, sources: Iterable[int]) -> dict[int, tuple[str, ...]]:
+    addresses = source_addresses(destination.version, SOURCES)
+    return {source: order_of(cluster, str(addresses[source]), str(destination)) for source in sources}
 
 
 def _read(path: Path) -> Seen:

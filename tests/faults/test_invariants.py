@@ -45,6 +45,7 @@ WELL = Evidence(
     sources={1: probes("n1"), 2: probes("n2")},
     heard={("n1", "n2"): beats(), ("n2", "n1"): beats()},
     left={"n1": beats(), "n2": beats()},
+    orders={1: ("n1", "n2"), 2: ("n2", "n1")},
 )
 CUT = Fault("cut", 3, 5, ("n1",))
 CUT_NOW = Happened(CUT, str(CUT), START_S + 3, START_S + 3)
@@ -114,6 +115,18 @@ def test_a_hole_of_two_leases_after_a_cut() -> None:
 def test_a_hole_of_another_node_than_the_one_that_was_cut() -> None:
     others = replace(WELL, happened=(replace(CUT_NOW, fault=replace(CUT, nodes=("n2",))),))
     assert broken(unanswered(3.0, 3.3, others)) == {"served"}
+
+
+def test_a_hole_that_another_nodes_end_makes_longer() -> None:
+    """Only where that one was next: whoever comes after the substitute was not asked."""
+    next_cut = Happened(replace(CUT, nodes=("n3",)), "cut n3", START_S + 4, START_S + 4)
+    both = unanswered(3.0, 4.8, replace(WELL, happened=(CUT_NOW, next_cut)))
+    taken = probes("n2", {(0, 3.0): ("n1",), (3.0, 4.8): ()})
+    both = replace(both, sources={1: taken, 2: probes("n2")})
+    orders = {1: ("n1", "n3", "n2"), 2: ("n2", "n1", "n3")}
+    heard = replace(both, heard={}, orders=orders)
+    assert "served" not in broken(heard)
+    assert "served" in broken(replace(heard, orders={**orders, 1: ("n1", "n2", "n3")}))
 
 
 def test_a_hole_while_every_node_is_away() -> None:

@@ -58,6 +58,7 @@ class Wiring:
             if link == BOND:
                 wiring._plug(seat.name, f"q-{seat.name}", _SECOND_WIRE)
             lab.exec(seat.name, ["ip", "addr", "flush", "dev", _WIRE])
+            lab.exec(seat.name, ["ip", "link", "set", _WIRE, "down"])  # IPv6 routes outlive their addresses
             wiring.make(seat.name)
         return wiring
 
