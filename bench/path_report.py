@@ -66,8 +66,8 @@ def _ratios(row: Part, named: Mapping[str, Part]) -> Iterator[str]:
 def _expressions(rows: Sequence[Part]) -> str:
     text = """### Where the nanoseconds go
 
-The rule that rejects almost all packets, an expression more each time, beyond a jump to an empty chain; the
-least of all rounds. 50 evaluations for one packet, so what it needs is in the nearest cache. The rest of what a
+The rule that rejects almost all packets, an expression more each time, beyond a jump to an empty chain: the
+least of all rounds. 50 evaluations for one packet, so what it needs is in the nearest cache. The rest that a
 rejected packet costs is the way to the first rule.
 
 """

@@ -23,7 +23,7 @@ OUTPUT = Path(__file__).parent.parent.parent / "build" / "faults"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a schedule, drawn or from a file; 0: every invariant held, 1: not, 2: it could not be run."""
+    """Run a schedule, drawn or from a file; 0: no invariant was broken, 1: one was, 2: nothing can be said."""
     arguments = _arguments(argv)
     try:
         schedule = _schedule(arguments)
@@ -41,7 +41,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="faults", description=__doc__)
     parser.add_argument("--seed", type=int, default=1, help="the schedule is drawn from it")
     parser.add_argument(
-        "--time", type=float, default=60, metavar="S", help="how long faults happen, 5 to 86400 s"
+        "--time", type=float, default=60, metavar="S", help=f"how long faults happen, 5 to {LONGEST_S} s"
     )
     parser.add_argument("--nodes", type=int, default=4, help="3 to 8")
     parser.add_argument("--kinds", default=",".join(KINDS), help="which faults: %(default)s")
@@ -85,6 +85,8 @@ def _run(schedule: Schedule, output: Path) -> tuple[Violation, ...]:
     _report(seen, judge, violations)
     if violations:
         print(f"run it again: make faults SCHEDULE={write(schedule, violations, output)}")
+    elif why := judge.too_little():
+        raise OperationError(f"nothing is shown: {why}", "run it again, on a machine with less to do")
     return violations
 
 
@@ -102,7 +104,7 @@ def _report(seen: Evidence, judge: Judge, violations: Sequence[Violation]) -> No
         print(f"BROKEN {violation}")
     if len(violations) > MANY:
         print(f"BROKEN {len(violations) - MANY} more times")
-    print("broken" if violations else "every invariant held")
+    print("broken" if violations else "no invariant was broken")
 
 
 @dataclass(frozen=True)

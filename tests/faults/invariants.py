@@ -280,6 +280,16 @@ class Judge:
         excused = sum(self._is_excused(probe.asked_s) for probe in (*lost, *doubled))
         return len(probes), len(lost), len(doubled), excused
 
+    def too_little(self) -> str:
+        """Why a run without a violation shows nothing; empty if it does."""
+        sent, judged = sum(map(len, self.seen.sources.values())), sum(1 for _ in self._probes())
+        if 2 * judged < sent or not judged:
+            return f"{judged} of {sent} probes can be judged, for the machine stood still"
+        failed = sum(bool(item.failed) for item in self.seen.happened)
+        if 2 * failed > len(self.seen.happened):
+            return f"{failed} of {len(self.seen.happened)} events could not be done"
+        return ""
+
     def excused_s(self) -> float:
         """For how long whatever went wrong is excused."""
         return sum(span.length_s for span in self._excused)

@@ -46,6 +46,7 @@ def performed(cluster: Cluster, folder: Path, *faults: Fault) -> Evidence:
 def test_invariants_hold_under_a_schedule_at_random(cluster: Cluster, tmp_path: Path) -> None:
     seen = perform(cluster, draw(34, SECONDS, 4, QUICK), tmp_path)
     assert Judge(seen).violations() == ()
+    assert Judge(seen).too_little() == ""
     assert len(seen.verdicts) > 0
 
 
@@ -53,6 +54,7 @@ def test_invariants_hold_where_connections_do_not_matter(tmp_path: Path) -> None
     with cluster_for(3, tmp_path, "hash-only", "faults-hashed") as cluster:
         seen = perform(cluster, draw(31, SECONDS, 3, QUICK), tmp_path)
     assert Judge(seen).violations() == ()
+    assert Judge(seen).too_little() == ""
 
 
 # --- clusters that are broken on purpose --------------------------------------------------------

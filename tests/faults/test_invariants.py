@@ -129,6 +129,15 @@ def test_a_hole_that_another_nodes_end_makes_longer() -> None:
     assert "served" in broken(replace(heard, orders={**orders, 1: ("n1", "n2", "n3")}))
 
 
+def test_a_run_that_shows_nothing() -> None:
+    assert Judge(WELL).too_little() == ""
+    assert "0 of 0 probes" in Judge(replace(WELL, sources={})).too_little()
+    stalled = replace(WELL, stalls=(Span(START_S, START_S + 6),))
+    assert "probes can be judged" in Judge(stalled).too_little()
+    in_vain = replace(CUT_NOW, failed="no such device")
+    assert "2 of 3 events" in Judge(replace(WELL, happened=(CUT_NOW, in_vain, in_vain))).too_little()
+
+
 def test_a_hole_while_every_node_is_away() -> None:
     faults = [Fault("cut", 3, 7, (node,)) for node in ("n1", "n2")]
     begun = tuple(Happened(fault, str(fault), START_S + 3, START_S + 3) for fault in faults)
