@@ -13,9 +13,12 @@ import yaml
 from trscaler_gen.inventory.load import load_inventory
 from trscaler_gen.lab.lab import Lab
 
-from .cluster import Cluster, eventually, inventory_text
+from .cluster import UNHEALTHY, Cluster, eventually, inventory_text
 from .events import assert_nothing_noticed, under_probes
 from .test_changes import actions, apply
+from .witness import watched_probes
+
+LOCK = "/run/trscaler-gen/e2e/lock"
 
 DEADLY_MV = """#!/bin/sh
 case "$*" in */current) rm "$0"; {before} kill -9 $PPID ;; *) exec /bin/mv "$@" ;; esac
@@ -213,3 +216,30 @@ def test_down_leaves_the_host_as_it_was(tmp_path: Path) -> None:
         assert lab.exec("n1", ["sh", "-c", look]).stdout != before
         cluster.script("n1", "down")
         assert lab.exec("n1", ["sh", "-c", look]).stdout == before
+
+
+@contextmanager
+def busy_with_changes(cluster: Cluster, seconds: int) -> Iterator[None]:
+    """A change is at work on every node, and gets no further: as on a disk that hangs."""
+    hold = f"setsid flock {LOCK} sleep {seconds} >/dev/null 2>&1 </dev/null &"
+    for node in cluster.lab.nodes:
+        cluster.lab.exec(node, ["sh", "-c", hold])
+    try:
+        yield
+    finally:
+        for node in cluster.lab.nodes:
+            cluster.lab.exec(node, ["pkill", "-f", f"sleep {seconds}"], check=False)
+
+
+def test_change_that_hangs_on_all_nodes_ends_no_heartbeats(cluster: Cluster) -> None:
+    """The health check does not wait for it; an application that fails meanwhile is noticed all the same."""
+    with busy_with_changes(cluster, 97):
+        with watched_probes(
+            cluster.lab, cluster.heartbeat, sources=50, interval_ms=100, seconds=24
+        ) as watched:
+            pass
+        assert_nothing_noticed(watched.result)
+        cluster.lab.exec("n2", ["touch", UNHEALTHY])
+        cluster.settle(("n1", "n3", "n4"))
+        cluster.lab.exec("n2", ["rm", UNHEALTHY])
+        cluster.settle()

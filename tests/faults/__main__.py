@@ -23,7 +23,7 @@ OUTPUT = Path(__file__).parent.parent.parent / "build" / "faults"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a schedule, drawn or from a file; 0: no invariant was broken, 1: one was, 2: nothing can be said."""
+    """Run a schedule, drawn or from a file; 0: no invariant was broken, 1: one was, 2: nothing is shown."""
     arguments = _arguments(argv)
     try:
         schedule = _schedule(arguments)

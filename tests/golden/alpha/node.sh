@@ -109,11 +109,14 @@ RETURNING=${TRSCALER_RETURNING:-no}
 unset TRSCALER_RETURNING
 
 # One change at a time. Daemons that are started meanwhile must not inherit the lock: 9>&-.
-lock() {
+lock() { lock_within 20 || die "another change has held $RUN/lock for 20 s"; }
+
+# Fails if others have had it for so many seconds.
+lock_within() {
     [ "$LOCKED" = no ] || return 0
     [ -d "$RUN" ] || mkdir -p "$RUN"
     exec 9>"$RUN/lock"
-    flock -w 20 9 || die "another change has held $RUN/lock for 20 s"
+    flock -w "$1" 9 || { unlock && return 1; }
     LOCKED=yes
 }
 
@@ -1472,8 +1475,19 @@ yield_to_current() {
 
 health() {
     guard_change
-    lock
-    yield_to_current health
+    # A change that takes long, on a disk that hangs, has the rules in its care. A disk that all nodes share hangs on
+    # all: to fail for it would end them all at once.
+    if lock_within 5; then
+        yield_to_current health
+        look_after_rules
+        unlock
+    else
+        note "a change has had $RUN/lock for 5 s: the rules were not looked at"
+    fi
+    service_is_well
+}
+
+look_after_rules() {
     if ! is_loaded && [ ! -d "/sys/class/net/$DEVICE" ]; then die "nothing runs here: use up"; fi
     rules_hold || { heal "$RULESET" || :; exit 1; }
     is_attached || {
@@ -1481,8 +1495,6 @@ health() {
         ensure_device
         exit 1
     }
-    unlock
-    service_is_well
 }
 
 # Heartbeats go before the host's other work: one that waits for a CPU looks like a node that is gone. The lowest
