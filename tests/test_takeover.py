@@ -140,7 +140,7 @@ def told(runs: list[Run], gave_up: str = "") -> str:
 def test_disturbed_runs_are_in_brackets() -> None:
     page = told([a_run("trscaler-gen", "cut", 28.0), a_run("trscaler-gen", "cut", 90.0, disturbed=True)])
     assert "| cable pulled | trscaler-gen | 2 | 1 | 28.0 (59.0) | 28.0 (83.8) | 28.0 (90.0) |" in page
-    assert "| takeover after a crash, worst, ms | 28.0 (90.0) | 60 at 10 ms |" in page
+    assert "| takeover, worst of these, ms | 28.0 (90.0) | 60 at 10 ms |" in page
 
 
 def test_what_nobody_took_over_and_what_ended_early_is_told() -> None:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -111,12 +112,15 @@ class Cluster:
 
     def members(self, node: str, name: str) -> set[int]:
         """The ids in one of the sets in the node's kernel."""
+        return set(self._elements(node, name))
+
+    def _elements(self, node: str, name: str) -> list[Any]:
         argv = ["nft", "-j", "list", "set", "netdev", "trscaler_e2e", name]
         done = self.lab.exec(node, argv, check=False)
         if done.returncode != 0:
-            return set()
+            return []
         found = next(item["set"] for item in json.loads(done.stdout)["nftables"] if "set" in item)
-        return {element["elem"]["val"] for element in found.get("elem", [])}
+        return [element["elem"]["val"] for element in found.get("elem", [])]
 
     @property
     def heartbeat(self) -> Heartbeat:
@@ -130,6 +134,10 @@ class Cluster:
         wanted = {self.ids[node] for node in nodes}
         return all(self.alive(node) == wanted for node in nodes)
 
+    def is_sure(self, nodes: tuple[str, ...] | None = None) -> bool:
+        """Whether none of ``nodes`` (all, by default) holds back what it would answer."""
+        return not any(self._elements(node, "unsure") for node in nodes or self.lab.nodes)
+
     def calm_down(self) -> None:
         """Let all nodes forget what happened, and wait until almost every packet takes the short way."""
         for node in self.lab.nodes:
@@ -142,8 +150,12 @@ class Cluster:
         return all(self.members(node, "calm") for node in self.lab.nodes)
 
     def settle(self, nodes: tuple[str, ...] | None = None, timeout_s: float = PATIENCE_S) -> None:
-        """Wait until the nodes agree that just they are alive."""
+        """Wait until the nodes agree that just they are alive, and answer.
+
+        One that has just heard its first peer waits a heartbeat for the others: all do at a first start.
+        """
         eventually(lambda: self.sees_all(nodes), "the nodes agree on who is alive", timeout_s)
+        eventually(lambda: self.is_sure(nodes), "no node waits for more to hear", timeout_s)
 
 
 @contextmanager
