@@ -13,7 +13,8 @@ from e2e.witness import Heartbeat, Span
 from .schedule import Fault
 
 #: a heartbeat's VRRP priority: 0 says goodbye, 1 that its sender drains; unstamped ones count for nothing
-_LIVES = 2
+LIVES = 2
+DRAINS = 1
 _UNSTAMPED = -1
 
 
@@ -44,9 +45,10 @@ class Happened:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What `status` said, asked at a moment: its exit status, and what was wrong with the answer itself."""
+    """What `status` said, asked in this time: its exit status, and what was wrong with the answer itself."""
 
     at_s: float
+    done_s: float
     status: int
     wrong: str = ""
 
@@ -132,7 +134,7 @@ def leases(beats: Iterable[Beat], lease_s: float) -> list[Span]:
             continue
         goes_on = bool(spans) and at_s <= spans[-1].end_s
         start_s = spans.pop().start_s if goes_on else at_s
-        lives = priority >= _LIVES
+        lives = priority >= LIVES
         if lives or goes_on:
             spans.append(Span(start_s, at_s + lease_s if lives else at_s))
     return spans

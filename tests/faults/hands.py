@@ -231,8 +231,8 @@ class Hands:
         try:
             done = subprocess.run(argv, capture_output=True, text=True, timeout=_ASK_TIMEOUT_S, check=False)
         except subprocess.TimeoutExpired:
-            return Verdict(at_s, -1, f"status said nothing for {_ASK_TIMEOUT_S} s")
-        return Verdict(at_s, done.returncode, wrong_with(done, self.lab.nodes))
+            return Verdict(at_s, time.monotonic(), -1, f"status said nothing for {_ASK_TIMEOUT_S} s")
+        return Verdict(at_s, time.monotonic(), done.returncode, wrong_with(done, self.lab.nodes))
 
 
 def wrong_with(done: subprocess.CompletedProcess[str], nodes: tuple[str, ...]) -> str:

@@ -5,7 +5,7 @@
 - *Served*: every packet is accepted by a node, but for one lease and some slack after something happened to
   the node that had its source, or gets it.
 - *Return*: once all faults are over every node serves again, and every packet has one answer.
-- *Verdict*: `status` says what is there at any moment.
+- *Verdict*: `status` says what is there at any moment, and never that all is well while a node is silent.
 
 Who hears whom is not taken from the schedule but from the heartbeats that arrived. A stall of the machine
 excuses what it costs (see e2e/witness.py), and nothing else.
@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 from e2e.witness import Span
 
-from .evidence import Evidence, Happened, Probe, leases, span_at
+from .evidence import DRAINS, Evidence, Happened, Probe, Verdict, leases, span_at
 from .schedule import KINDS
 
 #: set timeouts are kept in jiffies, and a frame is on its way for a moment
@@ -75,8 +75,8 @@ class Judge:
         """Everything that broke an invariant, first things first."""
         found = [*self._two_owners(), *self._without_lease(), *self._unserved(), *self._calm()]
         found += [self._violation(self.seen.calm_s, "return", text) for text in self.seen.unreturned]
-        wrong = [verdict for verdict in self.seen.verdicts if verdict.wrong]
-        found += [self._violation(verdict.at_s, "verdict", verdict.wrong) for verdict in wrong]
+        said = ((verdict, self._wrong_with(verdict)) for verdict in self.seen.verdicts)
+        found += [self._violation(verdict.at_s, "verdict", wrong) for verdict, wrong in said if wrong]
         return tuple(sorted(found))
 
     def _violation(self, at_s: float, rule: str, text: str) -> Violation:
@@ -252,6 +252,25 @@ class Judge:
             if probe.asked_s >= self.seen.calm_s and len(probe.nodes) != 1:
                 text = f"source {source} had {len(probe.nodes)} answers when all was well again"
                 yield self._violation(probe.asked_s, "return", text)
+
+    # --- what was said ------------------------------------------------------------------------
+
+    def _wrong_with(self, verdict: Verdict) -> str:
+        """What is wrong with an answer of `status`: with itself, or with "all is well"; "" if nothing is."""
+        silent = self._silent(verdict)
+        if verdict.status or not silent:
+            return verdict.wrong
+        return f"all was well, and nobody heard {' '.join(silent)}"
+
+    def _silent(self, verdict: Verdict) -> tuple[str, ...]:
+        """The nodes of which nobody had a heartbeat while it was asked, nor a lease before."""
+        span = Span(verdict.at_s - self.seen.pace.lease_s - _EXACT_S, verdict.done_s)
+        heard = {
+            sender
+            for (_, sender), beats in self.seen.heard.items()
+            if any(beat.priority >= DRAINS and span.start_s <= beat.at_s <= span.end_s for beat in beats)
+        }
+        return tuple(sorted(set(self.seen.left) - heard))
 
     # --- figures ------------------------------------------------------------------------------
 

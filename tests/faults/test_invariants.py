@@ -9,7 +9,7 @@ import pytest
 from e2e.cluster import PACE
 from e2e.witness import Span
 
-from .evidence import Beat, Evidence, Happened, Probe, Verdict, leases, read_tap
+from .evidence import DRAINS, Beat, Evidence, Happened, Probe, Verdict, leases, read_tap
 from .invariants import Judge
 from .schedule import Fault
 
@@ -177,6 +177,28 @@ def test_an_answer_too_few_or_too_many_when_all_is_well_again(nodes: tuple[str, 
 
 
 def test_a_controller_that_does_not_say_what_is_there() -> None:
-    said = (Verdict(START_S + 1, 0), Verdict(START_S + 2, 3, "status ended with 3 and said Traceback"))
+    said = (asked(1, 0), asked(2, 3, "status ended with 3 and said Traceback"))
     (only,) = Judge(replace(WELL, verdicts=said)).violations()
     assert (only.rule, only.at_s) == ("verdict", 2.0)
+
+
+def asked(at_s: float, status: int, wrong: str = "") -> Verdict:
+    """What was said at a moment, and took half a second."""
+    return Verdict(START_S + at_s, START_S + at_s + 0.5, status, wrong)
+
+
+@pytest.mark.parametrize("at_s", [2.9, 4.0, 5.6])
+def test_a_controller_that_finds_all_well_while_a_node_is_silent(at_s: float) -> None:
+    """Unless the node was heard meanwhile, or a lease before."""
+    silent = replace(WELL, heard={**WELL.heard, ("n2", "n1"): beats((3.0, 6.0))})
+    found = Judge(replace(silent, verdicts=(asked(at_s, 0),))).violations()
+    assert [(each.rule, each.text) for each in found] == (
+        [("verdict", "all was well, and nobody heard n1")] if at_s == 4.0 else []
+    )
+    assert broken(replace(silent, verdicts=(asked(at_s, 1),))) == set(), "it says that something is wrong"
+
+
+def test_a_node_that_drains_is_heard() -> None:
+    said = [*beats((3.0, 6.0)), *(Beat(START_S + 3 + number / 4, DRAINS) for number in range(12))]
+    drains = replace(WELL, heard={**WELL.heard, ("n2", "n1"): said}, verdicts=(asked(4.5, 0),))
+    assert broken(drains) == set()
