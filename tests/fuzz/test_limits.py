@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import resource
 import subprocess
@@ -129,6 +130,18 @@ def test_a_file_larger_than_memory_is_refused(
     tmp_path: Path, arguments: Callable[[Path], tuple[str, ...]]
 ) -> None:
     refused(limited("-m", "trscaler_gen", *arguments(tmp_path)))
+
+
+@pytest.mark.parametrize("unit", [b"0", b"1.2.3.4,", b"\0"])
+def test_a_capture_that_unpacks_to_more_than_memory_is_read_to_its_end(tmp_path: Path, unit: bytes) -> None:
+    """Members of gzip follow one another: two gigabytes without a line's end take two megabytes."""
+    member = gzip.compress(filled(unit))
+    (tmp_path / "web.csv.gz").write_bytes(gzip.compress(b"source,destination\n") + member * 2048)
+    done = limited(
+        "-m", "trscaler_gen", "simulate", inventory(tmp_path), "--traffic", str(tmp_path / "web.csv.gz")
+    )
+    assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr[-2000:]
+    assert "1 record could not be read" in done.stdout and len(done.stdout) < MEGABYTE
 
 
 def test_twin_who_reads_all_of_it_runs_out_of_memory(tmp_path: Path) -> None:
