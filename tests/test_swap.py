@@ -28,6 +28,7 @@ from trscaler_gen.pipeline import Compiled
 
 sys.path.append(str(Path(__file__).parent))
 from e2e.wire import VRRP, VRRP_GROUP_MAC, Packet, ethernet, with_checksum
+from nodescript import functions
 from verify.world import cluster, switching
 
 SWAPS = 20
@@ -83,8 +84,7 @@ def script(new: Path, state: Path, epoch: int = 1, switch: int = 0) -> str:
     state.mkdir()
     (state / "epoch").write_text("1\n")
     (state / "switch").write_text("0\n")
-    wanted = "\n".join(f"/^{name}() .*}}$/ {{ p; d }}\n/^{name}()/,/^}}/p" for name in FUNCTIONS)
-    text = run("sed", "-n", wanted, str(new / "node.sh"))
+    text = functions(new / "node.sh", FUNCTIONS)
     variables = f"""
         HERE={new} RUN={state} ROOT={state} TABLE={TABLE} LINK=eth0 NODE_ID=1 EPOCH={epoch} PRESERVES=no
         SWITCH={switch} TWO_PLACEMENTS={"yes" if switch else "no"}"""
@@ -133,13 +133,13 @@ def test_leases_of_an_epoch_that_is_over_are_forgotten(tmp_path: Path, flushed: 
     assert compiled.lock.epoch == 2
     new = files(compiled, tmp_path / "new")
     replace(new / "ruleset.nft", "@th,8,8 1 goto heartbeat_out", "@th,8,8 255 goto heartbeat_out")
-    functions = script(new, tmp_path / "state", epoch=2)
+    swap = script(new, tmp_path / "state", epoch=2)
     if flushed:
-        assert '"delete set netdev"' in functions
-        functions = functions.replace('"delete set netdev"', '"flush set netdev"')
+        assert '"delete set netdev"' in swap
+        swap = swap.replace('"delete set netdev"', '"flush set netdev"')
     found = left(
         old=str(old),
-        script=f"{functions}swap_transaction",
+        script=f"{swap}swap_transaction",
         set="alive",
         sender="eth0",
         frame=heartbeat(before, OWN).hex(),
@@ -155,13 +155,13 @@ def test_another_switch_has_not_been_made(tmp_path: Path, flushed: bool) -> None
     compiled = cluster(tmp_path, (1, 2, 1), connections="hash-only")
     assert compiled.lock.switch > before.lock.switch
     new = files(compiled, tmp_path / "new")
-    functions = script(new, tmp_path / "state", switch=compiled.lock.switch)
+    swap = script(new, tmp_path / "state", switch=compiled.lock.switch)
     if flushed:
-        assert '"delete set netdev"' in functions
-        functions = functions.replace('"delete set netdev"', '"flush set netdev"')
+        assert '"delete set netdev"' in swap
+        swap = swap.replace('"delete set netdev"', '"flush set netdev"')
     found = left(
         old=str(old),
-        script=f"{functions}swap_transaction",
+        script=f"{swap}swap_transaction",
         set="switched",
         sender="peer",
         frame=heartbeat(before, PEER, has_switched=True).hex(),
