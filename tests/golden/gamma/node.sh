@@ -135,7 +135,7 @@ read_word() {
     [ ! -e "$1" ] || read -r WORD <"$1" || :
 }
 
-hardware_address() { cat "/sys/class/net/$LINK/address"; }
+hardware_address() { read_word "/sys/class/net/$LINK/address" && echo "$WORD"; }
 
 # 1 is IFF_UP.
 device_is_up() {
@@ -196,7 +196,7 @@ with_short_maps() {
 kept_listing() { printf '%s/expected-%s-%s\n' "$RUN" "${HERE##*/}" "$(hardware_address)"; }
 
 keep_listing() {
-    mkdir -p "$RUN"
+    [ -d "$RUN" ] || mkdir -p "$RUN"
     if ! errors=$(expected_listing 2>&1 >"$1.$$"); then
         without_seed "$errors" | sed "s,/dev/stdin:,$HERE/ruleset.nft:," >&2
         rm -f "$1.$$"
@@ -303,8 +303,9 @@ announcement() { printf 'add element netdev %s announcing { %s }\n' "$TABLE" "$N
 
 # Counters begin anew.
 remember_boot() {
-    rm -f "$RUN/at_once"
-    cat "/sys/class/net/$LINK/ifindex" >"$RUN/link"
+    [ ! -e "$RUN/at_once" ] || rm -f "$RUN/at_once"
+    read_word "/sys/class/net/$LINK/ifindex"
+    echo "$WORD" >"$RUN/link"
     remember
 }
 
@@ -463,38 +464,40 @@ device_settings() {
 
 apply_settings() {
     while read -r name value; do
-        echo "$value" >"$(sysctl_file "$name")"
+        echo "$value" >"/proc/sys/net/$name"
     done
 }
 
-# What other clusters on this host found before they changed it: "file value".
-found_by_others() {
+# What other clusters on this host found before they changed it: files of "file value".
+find_others() {
+    OTHERS=
     for found in "${RUN%/*}"/*/settings-before; do
-        [ "$found" = "$RUN/settings-before" ] || [ ! -e "$found" ] || cat "$found"
+        [ "$found" = "$RUN/settings-before" ] || [ ! -e "$found" ] || OTHERS="$OTHERS $found"
     done
 }
 
-original_setting() {
-    found_by_others | grep -m 1 "^$1 " | cut -d ' ' -f 2 | grep . || cat "$(sysctl_file "$1")"
-}
-
-# The generation before may have needed fewer.
+# As it was before any cluster on this host came. The generation before may have needed fewer.
 save_link_settings() {
     [ -e "$RUN/settings-before" ] || : >"$RUN/settings-before"
-    {
-        cat "$RUN/settings-before"
-        link_settings | while read -r name _; do
-            grep -q "^$name " "$RUN/settings-before" || printf '%s %s\n' "$name" "$(original_setting "$name")"
-        done
-    } >"$RUN/settings-before.new"
+    find_others
+    # shellcheck disable=SC2086  # names, none of which has a blank
+    link_settings | awk '
+        whose == "own" { saved[$1]; print }
+        whose == "other" && !($1 in found) { found[$1] = $2 }
+        whose == "wanted" && !($1 in saved) {
+            if (!($1 in found)) getline found[$1] <("/proc/sys/net/" $1)
+            print $1, found[$1]
+        }' whose=own "$RUN/settings-before" whose=other $OTHERS whose=wanted - >"$RUN/settings-before.new" || return 1
     mv -f "$RUN/settings-before.new" "$RUN/settings-before"
 }
 
 # What another cluster on this link needs stays; the last to go puts it back.
 restore_link_settings() {
     [ -e "$RUN/settings-before" ] || return 0
+    find_others
     while read -r name value; do
-        found_by_others | grep -q "^$name " || echo "$value" >"$(sysctl_file "$name")" || :
+        # shellcheck disable=SC2086  # names, none of which has a blank
+        [ -n "$OTHERS" ] && grep -q "^$name " $OTHERS || echo "$value" >"/proc/sys/net/$name" || :
     done <"$RUN/settings-before"
 }
 
@@ -508,28 +511,21 @@ ensure_link() {
     accepts_cluster_mac || bridge fdb add "$CLUSTER_MAC" dev "$LINK" self permanent
 }
 
-with_prefix() {
-    case $1 in
-        *:*) echo "$1/128" ;;
-        *) echo "$1/32" ;;
-    esac
-}
-
 addresses_there() {
     ip -o addr show dev "$DEVICE" scope global | while read -r _ _ _ address _; do
         echo "$address"
     done
 }
 
-addresses_wanted() {
-    for address in $ADDRESSES; do
-        with_prefix "$address"
-    done
-}
-
 ensure_addresses() {
-    there=" $(addresses_there | tr '\n' ' ') "
-    wanted=" $(addresses_wanted | tr '\n' ' ') "
+    there=" " wanted=" "
+    for address in $(addresses_there); do there="$there$address "; done
+    for address in $ADDRESSES; do
+        case $address in
+            *:*) wanted="$wanted$address/128 " ;;
+            *) wanted="$wanted$address/32 " ;;
+        esac
+    done
     for address in $wanted; do
         case $there in *" $address "*) continue ;; esac
         case $address in
@@ -564,7 +560,7 @@ addresses_hold() {
 
 is_attached() { device_is_up && accepts_cluster_mac && settings_hold && addresses_hold; }
 
-has_inner_mac() { [ "$(cat "/sys/class/net/$DEVICE/address" 2>/dev/null)" = "$INNER_MAC" ]; }
+has_inner_mac() { read_word "/sys/class/net/$DEVICE/address" && [ "$WORD" = "$INNER_MAC" ]; }
 
 # The ruleset is loaded by now: no frame of this device leaves with the inner MAC.
 ensure_device() {
@@ -596,7 +592,7 @@ runs_with() {
 # Ours, not the host's own.
 is_daemon() { runs_with "$1" "--use-file=$ROOT/current/keepalived.conf"; }
 
-daemon_pid() { cat "$RUN/$1.pid" 2>/dev/null || :; }
+daemon_pid() { read_word "$RUN/$1.pid" && echo "$WORD"; }
 
 heartbeat_runs() {
     for name in keepalived vrrp; do
@@ -613,7 +609,8 @@ watch_runs() {
 # A pid file that outlived its process keeps keepalived from starting.
 forget_dead_daemons() {
     for name in keepalived vrrp; do
-        is_daemon "$(daemon_pid "$name")" || rm -f "$RUN/$name.pid"
+        read_word "$RUN/$name.pid"
+        is_daemon "$WORD" || [ ! -e "$RUN/$name.pid" ] || rm -f "$RUN/$name.pid"
     done
 }
 
@@ -1368,7 +1365,7 @@ expire() {
 
 # The timer's work: TOKEN TIMER WHO. A timer whose change is over, or has got another timer, has nothing to do.
 come_back() {
-    mkdir -p "$RUN"
+    [ -d "$RUN" ] || mkdir -p "$RUN"
     exec 8>"$RUN/return"
     flock -w 90 8 || die "another return has taken 90 s"
     lock
@@ -1534,7 +1531,7 @@ notify() {
         BACKUP | MASTER) ip neigh flush dev "$LINK" nud incomplete 2>/dev/null || : ;;
     esac
     go_first
-    mkdir -p "$RUN"
+    [ -d "$RUN" ] || mkdir -p "$RUN"
     printf '%s\n' "${3:-?}" >"$RUN/heartbeat" || :
     note "heartbeat ${3:-?}"
 }
