@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
 import pytest
 
-from trscaler_gen.facts import parse_facts
+from trscaler_gen.deploy.scripts import script
+from trscaler_gen.facts import Facts, parse_facts
 
 #: what every release says
 OLD = "uid=0\nstaged=no\ngeneration=a\nloaded=a\nserving=yes\nrunning=yes\nnode_id=2\nalive=1 2 3\n"
@@ -53,3 +60,26 @@ def test_a_node_that_can_drain_and_does_not() -> None:
 @pytest.mark.parametrize("held", ["", "-3", "many", "٣"])  # the last one is a digit elsewhere
 def test_a_number_that_is_none_is_not_known(held: str) -> None:
     assert parse_facts(f"{OLD}draining=no\nheld={held}\n").held == -1
+
+
+def observed(folder: Path, *tools: str) -> Facts:
+    """What this host says of a cluster that it does not have."""
+    argv = ["sh", "-c", script("observe.sh"), "sh", str(folder / "nothing"), "lo", "", *tools]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=True)
+    assert done.stderr == ""
+    return parse_facts(done.stdout)
+
+
+def test_who_asks_again_need_not_hear_what_the_host_can_do(tmp_path: Path) -> None:
+    first, again = observed(tmp_path, "nft", "no-such-tool"), observed(tmp_path)
+    assert (first.uid, first.missing_tools, first.nft[:8]) == (os.getuid(), ("no-such-tool",), "nftables")
+    assert first.free_kib > 0 and first.keepalived_version
+    can: dict[str, Any] = {
+        "uid": -1,
+        "kernel": "",
+        "nft": "",
+        "keepalived_version": "",
+        "missing_tools": (),
+        "free_kib": -1,
+    }
+    assert again == replace(first, **can, tracked=again.tracked)

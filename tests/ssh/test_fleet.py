@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from typing import Any
 
 import pytest
 import yaml
@@ -28,7 +29,7 @@ class Crowd:
         self.lock = threading.Lock()
         self.now = self.most = 0
 
-    def observe(self, node: str, connection: Connection, **words: str) -> Facts:
+    def observe(self, node: str, connection: Connection, **words: Any) -> Facts:
         with self.lock:
             self.now += 1
             self.most = max(self.most, self.now)

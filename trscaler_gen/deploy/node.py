@@ -26,10 +26,19 @@ _VERB_TIMEOUT_S = 90.0  # `await` waits up to 50 s for the first heartbeat
 
 
 def observe(
-    node: str, connection: Connection, *, cluster: str, link: str = "lo", generation: str = ""
+    node: str,
+    connection: Connection,
+    *,
+    cluster: str,
+    link: str = "lo",
+    generation: str = "",
+    tools: tuple[str, ...] = TOOLS,
 ) -> Facts:
-    """Read a node's facts with one command; raises NodeError if it cannot tell what runs there."""
-    argv = ("sh", "-c", script("observe.sh"), "sh", f"{ROOT}/{cluster}", link, generation, *TOOLS)
+    """Read a node's facts with one command; raises NodeError if it cannot tell what runs there.
+
+    Who asks again needs no ``tools``: what the host can do, and which versions it has, is left out then.
+    """
+    argv = ("sh", "-c", script("observe.sh"), "sh", f"{ROOT}/{cluster}", link, generation, *tools)
     done = connection.run(argv, timeout_s=_OBSERVE_TIMEOUT_S)
     try:
         return parse_facts(done.stdout)

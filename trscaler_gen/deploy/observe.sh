@@ -1,4 +1,5 @@
-# Facts of a node, as key=value lines. Runs as: sh -c THIS sh ROOT/CLUSTER LINK GENERATION TOOL...
+# Facts of a node, as key=value lines. Runs as: sh -c THIS sh ROOT/CLUSTER LINK GENERATION [TOOL...]
+# Without TOOLs nothing is said of what the host can do, which somebody knows who asks again.
 # Reads only. It is asked of many nodes at once: it starts as few processes as it can.
 # shellcheck shell=sh
 PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:$PATH
@@ -27,21 +28,24 @@ digests() {
     done <"$1/MANIFEST"
 }
 
-fact uid "$(id -u)"
-read -r kernel </proc/sys/kernel/osrelease
-fact kernel "$kernel"
-word=$(printf '\001\000' | od -An -tu2)
-fact byte_order "${word##* }"
-missing=
-for tool in "$@"; do command -v "$tool" >/dev/null 2>&1 || missing="$missing $tool"; done
-fact missing "$missing"
-fact nft_version "$(first_line nft --version)"
-fact keepalived_version "$(first_line keepalived --version)"
-if [ -d "/sys/class/net/$link" ]; then fact link yes; else fact link no; fi
+look_at_host() {
+    fact uid "$(id -u)"
+    read -r kernel </proc/sys/kernel/osrelease
+    fact kernel "$kernel"
+    word=$(printf '\001\000' | od -An -tu2)
+    fact byte_order "${word##* }"
+    missing=
+    for tool in "$@"; do command -v "$tool" >/dev/null 2>&1 || missing="$missing $tool"; done
+    fact missing "$missing"
+    fact nft_version "$(first_line nft --version)"
+    fact keepalived_version "$(first_line keepalived --version)"
+    place=$root
+    while [ ! -d "$place/" ]; do place=${place%/*}; done
+    fact free_kib "$(df -Pk -- "$place/" | { read -r _; read -r _ _ _ free _; echo "$free"; })"
+}
 
-place=$root
-while [ ! -d "$place/" ]; do place=${place%/*}; done
-fact free_kib "$(df -Pk -- "$place/" | { read -r _; read -r _ _ _ free _; echo "$free"; })"
+[ $# = 0 ] || look_at_host "$@"
+if [ -d "/sys/class/net/$link" ]; then fact link yes; else fact link no; fi
 
 staged=no
 if [ -n "$wanted" ] && cd "$root/generations/$wanted" 2>/dev/null; then

@@ -246,7 +246,9 @@ class _Rollout:
     def _observe(self, node: str, connection: Connection) -> Facts:
         job = self.work.jobs[node]
         generation = job.generation if job.goal is not Goal.STOP else ""
-        return observe(node, connection, cluster=self.work.cluster, link=job.link, generation=generation)
+        return observe(
+            node, connection, cluster=self.work.cluster, link=job.link, generation=generation, tools=()
+        )
 
     def _stage(self) -> None:
         def task(node: str, connection: Connection) -> None:
