@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,7 @@ from trscaler_gen.pipeline import Compiled
 NODE = "n2"
 HARDWARE = "02:00:00:00:00:01"
 FUNCTIONS = ("keep_listing", "expected_listing", "with_short_maps", "without_seed")
+MAP = re.compile(r"^    map (\w+) \{(.*?)^    \}", re.MULTILINE | re.DOTALL)
 #: without a last newline that lines could be counted by
 BROKEN = "chain decide {\n        meta mark set jhash ip saddr mod 64 seed 12648430 gibberish"
 
@@ -83,11 +85,14 @@ def test_another_rule_makes_another_listing(tmp_path: Path) -> None:
     assert expected(folder) == loaded(folder) != before
 
 
-def test_few_elements_are_loaded(tmp_path: Path) -> None:
-    folder = files(CLUSTERS["thirty-two"](tmp_path), tmp_path / "files")
+@pytest.mark.parametrize("name", ["thirty-two", "two placements"])
+def test_few_elements_are_loaded(tmp_path: Path, name: str) -> None:
+    folder = files(CLUSTERS[name](tmp_path), tmp_path / "files")
     whole = (folder / "ruleset.nft").read_text()
     short = in_script(folder, f"with_short_maps {folder}/ruleset.nft").stdout
-    assert short.count(" : ") < whole.count(" : ") / 10
+    orders = [elements for name, elements in MAP.findall(short) if not name.startswith("peers")]
+    assert len(orders) == len(MAP.findall(whole)) - 1
+    assert max(len(re.findall(r" : \d", elements)) for elements in orders) <= 8
     assert short.count("\n") == whole.count("\n"), "nft counts lines"
 
 

@@ -186,7 +186,7 @@ expected_listing() {
 # are theirs. All lines stay where they are, so that what nft says of one is found there.
 with_short_maps() {
     awk '
-        /^    map (first|rank)/ { in_order = 1 }
+        /^    map (first|rank|before)/ { in_order = 1 }
         in_order && $1 == "elements" { print; getline; sub(/,$/, ""); print; print "}"; is_rest = 1; next }
         is_rest && $1 == "}" { in_order = is_rest = 0; next }
         { print is_rest ? "" : $0 }' "$1"
@@ -476,18 +476,21 @@ find_others() {
     done
 }
 
-# As it was before any cluster on this host came. The generation before may have needed fewer.
+# As it was before any cluster on this host came. The generation before may have needed fewer. Another cluster's file may
+# go meanwhile, and what cannot be read need not be put back.
 save_link_settings() {
     [ -e "$RUN/settings-before" ] || : >"$RUN/settings-before"
     find_others
-    # shellcheck disable=SC2086  # names, none of which has a blank
-    link_settings | awk '
-        whose == "own" { saved[$1]; print }
-        whose == "other" && !($1 in found) { found[$1] = $2 }
-        whose == "wanted" && !($1 in saved) {
-            if (!($1 in found)) getline found[$1] <("/proc/sys/net/" $1)
-            print $1, found[$1]
-        }' whose=own "$RUN/settings-before" whose=other $OTHERS whose=wanted - >"$RUN/settings-before.new" || return 1
+    link_settings | awk -v others="$OTHERS" '
+        BEGIN {
+            for (i = split(others, files); i > 0; i--)
+                while ((getline line <files[i]) > 0)
+                    if (split(line, words) == 2) found[words[1]] = words[2]
+        }
+        !is_wanted { saved[$1]; print; next }
+        $1 in saved { next }
+        $1 in found || (getline found[$1] <("/proc/sys/net/" $1)) > 0 { print $1, found[$1] }
+        ' "$RUN/settings-before" is_wanted=1 - >"$RUN/settings-before.new" || return 1
     mv -f "$RUN/settings-before.new" "$RUN/settings-before"
 }
 
@@ -497,7 +500,7 @@ restore_link_settings() {
     find_others
     while read -r name value; do
         # shellcheck disable=SC2086  # names, none of which has a blank
-        [ -n "$OTHERS" ] && grep -q "^$name " $OTHERS || echo "$value" >"/proc/sys/net/$name" || :
+        [ -n "$OTHERS" ] && grep -qs "^$name " $OTHERS || echo "$value" >"/proc/sys/net/$name" || :
     done <"$RUN/settings-before"
 }
 
@@ -506,7 +509,7 @@ accepts_cluster_mac() {
 }
 
 ensure_link() {
-    save_link_settings
+    save_link_settings || return 1
     link_settings | apply_settings
     accepts_cluster_mac || bridge fdb add "$CLUSTER_MAC" dev "$LINK" self permanent
 }
@@ -564,7 +567,7 @@ has_inner_mac() { read_word "/sys/class/net/$DEVICE/address" && [ "$WORD" = "$IN
 
 # The ruleset is loaded by now: no frame of this device leaves with the inner MAC.
 ensure_device() {
-    ensure_link
+    ensure_link || return 1
     has_inner_mac || ip link del dev "$DEVICE" 2>/dev/null || :
     if [ ! -d "/sys/class/net/$DEVICE" ]; then
         ip link add link "$LINK" name "$DEVICE" address "$INNER_MAC" type macvlan mode bridge
@@ -1114,11 +1117,15 @@ require_address() {
 }
 
 # Loading it for real, in a network of its own, is the better check of rules, and leaves what is to be remembered.
-# Where other rules run, the kernel is asked as well what it thinks of the swap, with all of its elements.
+# Where other rules run, the kernel is asked as well what it thinks of all that is to come in their place; where none
+# do, nothing is lost with a load that fails.
 check_rulesets() {
     keep_listing "$(kept_listing)" || die "the ruleset does not load in a network namespace of its own"
-    ! is_swapped_in_place || load_swap_transaction -c ||
-        die "nft refuses to swap generation $LOADED for this one"
+    if is_swapped_in_place; then
+        load_swap_transaction -c || die "nft refuses to swap generation $LOADED for this one"
+    elif is_loaded && ! same_file ruleset.nft "$ROOT/generations/$LOADED"; then
+        load -c -f "$HERE/boot.nft" || die "nft refuses this generation"
+    fi
 }
 
 is_swapped_in_place() {
