@@ -229,7 +229,13 @@ def test_swap_that_is_killed_goes_back(
 
 
 @pytest.mark.parametrize(
-    ("tool", "pattern"), [("mv", "*/current"), ("nft", "*boot.nft"), ("ip", "'link set dev vip-e2e up'")]
+    ("tool", "pattern"),
+    [
+        ("mv", "*/current"),
+        ("nft", "'-I '*'-f -'"),
+        ("nft", "'-D '*'-f -'"),  # in a network of its own
+        ("ip", "'link set dev vip-e2e up'"),
+    ],
 )
 def test_start_that_is_killed_goes_back(site: Site, first: Bundle, tool: str, pattern: str) -> None:
     site.call(first, "down")
