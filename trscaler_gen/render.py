@@ -42,7 +42,8 @@ _NO_TAG_YET = "\0"
 
 #: What is hashed, in nft's words. An ICMP error quotes the packet that we sent, after 8 bytes of its own
 #: header: the quoted destination is the source of the flow's packets, and the other way round. As a header's
-#: bare bits, addresses cost no question for its version. Offsets in bits: RFC 791 3.1, RFC 8200 3.
+#: bare bits, addresses cost no question for its version, and IPv6's two are read at once. Offsets in bits:
+#: RFC 791 3.1, RFC 8200 3.
 _HASHED = {
     "source-destination": {
         "ipv4": "ip saddr . ip daddr",
@@ -50,7 +51,7 @@ _HASHED = {
         "quoted4": "@th,192,32 . @th,160,32",
         "quoted6": "@th,256,128 . @th,128,128",
         "header4": "@nh,96,32 . @nh,128,32",
-        "header6": "@nh,64,128 . @nh,192,128",
+        "header6": "@nh,64,256",
     },
     "source": {
         "ipv4": "ip saddr",
