@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -100,6 +101,7 @@ def main() -> None:
     parser.add_argument("--heartbeats", type=int, nargs="+", help="only these intervals of failover, in ms")
     parser.add_argument("--nodes", type=int, nargs="+", help="only labs of so many nodes")
     options = parser.parse_args()
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # where pip installs a program, it is compiled
     scope = QUICK if options.quick else FULL
     if options.event_runs:
         scope = replace(scope, event_runs=options.event_runs)
